@@ -1,0 +1,62 @@
+//! `_PyInterpreterFrame` chains of 3.11 and newer.
+
+use super::{Cursor, Cut, Progress, RawFrame};
+use crate::layout::{InterpreterFrame, owner};
+use crate::memory::{Lookup, RemoteAddr, u8_at, u64_at};
+
+/// Whether a frame of this owner is an entry frame: it marks where C code called Python code
+/// and has no code of its own.
+#[must_use]
+pub fn is_entry(layout: &InterpreterFrame, owner: u8) -> bool {
+    layout.first_entry_owner.is_some_and(|first| owner >= first)
+}
+
+pub(super) fn walk<L: Lookup>(
+    view: &L,
+    layout: &InterpreterFrame,
+    cursor: &mut Cursor,
+    frames: &mut Vec<RawFrame>,
+) -> Progress {
+    while !cursor.next.is_null() {
+        if let Some(end) = cursor.check() {
+            return end;
+        }
+        if Some(cursor.next) == cursor.base {
+            return Progress::Root;
+        }
+        let addr = cursor.next;
+        let len = layout.header_bytes;
+        let Some(bytes) = view.bytes(addr, len as usize) else {
+            return Progress::Miss { addr, len };
+        };
+        let word = |offset: u64| u64_at(bytes, offset).unwrap_or_default();
+        let owner = u8_at(bytes, layout.owner).unwrap_or(u8::MAX);
+        // A frame owned by a frame object is a copy made when the frame ended: no live chain
+        // has one, and no value above the last exists (in 3.11, which has no entry frames, it
+        // is that one).
+        let last = match layout.first_entry_owner {
+            Some(_) => owner::LAST,
+            None => owner::FRAME_OBJECT,
+        };
+        if owner == owner::FRAME_OBJECT || owner > last {
+            return Progress::Cut(Cut::Torn);
+        }
+        let entry = is_entry(layout, owner);
+        frames.push(RawFrame {
+            addr,
+            code: if entry {
+                RemoteAddr::NULL
+            } else {
+                RemoteAddr(word(layout.code) & !layout.code_tag_mask)
+            },
+            instr: word(layout.instr),
+            owner,
+        });
+        cursor.follow(RemoteAddr(word(layout.previous)));
+    }
+    // With a base frame, a chain that ends in NULL was torn.
+    match cursor.base {
+        Some(_) => Progress::Cut(Cut::Torn),
+        None => Progress::Root,
+    }
+}

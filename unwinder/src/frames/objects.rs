@@ -1,0 +1,42 @@
+//! `PyFrameObject` chains of 3.8 – 3.10.
+
+use super::{Cursor, Progress, RawFrame};
+use crate::layout::{ObjectFrame, owner};
+use crate::memory::{Lookup, RemoteAddr, i32_at, u64_at};
+
+/// First byte of a frame object that a walk needs, and how many.
+pub(crate) fn needed(layout: &ObjectFrame) -> (u64, u64) {
+    let from = layout.back.min(layout.code).min(layout.lasti);
+    let to = (layout.back + 8).max(layout.code + 8).max(layout.lasti + 4);
+    (from, to - from)
+}
+
+pub(super) fn walk<L: Lookup>(
+    view: &L,
+    layout: &ObjectFrame,
+    cursor: &mut Cursor,
+    frames: &mut Vec<RawFrame>,
+) -> Progress {
+    let (from, len) = needed(layout);
+    while !cursor.next.is_null() {
+        if let Some(end) = cursor.check() {
+            return end;
+        }
+        let Some(start) = cursor.next.offset(from) else {
+            return Progress::Cut(super::Cut::Torn);
+        };
+        let Some(bytes) = view.bytes(start, len as usize) else {
+            return Progress::Miss { addr: start, len };
+        };
+        let word = |offset: u64| u64_at(bytes, offset - from).unwrap_or_default();
+        let lasti = i32_at(bytes, layout.lasti - from).unwrap_or_default();
+        frames.push(RawFrame {
+            addr: cursor.next,
+            code: RemoteAddr(word(layout.code)),
+            instr: i64::from(lasti.saturating_mul(layout.lasti_unit)).cast_unsigned(),
+            owner: owner::THREAD,
+        });
+        cursor.follow(RemoteAddr(word(layout.back)));
+    }
+    Progress::Root
+}

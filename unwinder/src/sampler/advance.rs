@@ -1,0 +1,283 @@
+//! One thread, as far as the snapshot goes: thread state, chain of chunks, frames.
+
+use super::tracked::Outcome;
+use super::{Sampler, readahead};
+use crate::datastack::{self, ChainEnd, ChunkKind};
+use crate::frames::{Cursor, Cut, Progress, is_entry, walk};
+use crate::layout::{FrameRoot, Frames};
+use crate::memory::{Lookup, ReadMemory, RemoteAddr};
+use crate::plan::{Group, Purpose, Slot};
+use crate::threads::{self, Root};
+
+/// First read-ahead over entry frames, doubled with every further miss.
+const ENTRY_READAHEAD_BYTES: u64 = 4096;
+const MAX_ENTRY_READAHEAD_BYTES: u64 = 256 << 10;
+
+impl<M: ReadMemory> Sampler<M> {
+    /// Takes thread `index` as far as it goes and notes what it misses.
+    pub(super) fn advance(&mut self, index: usize) {
+        if self.threads[index].outcome.is_some() || !self.threads[index].seen {
+            return;
+        }
+        if self.threads[index].state.is_none() && !self.read_state(index) {
+            return;
+        }
+        // Both misses, the chunk's and the C frame's, go into the same call.
+        let chain_known = self.follow_chain(index);
+        let root_known = self.find_root(index);
+        if chain_known && root_known {
+            self.walk_frames(index);
+        }
+    }
+
+    fn miss(&mut self, index: usize, purpose: Purpose, (addr, len): (RemoteAddr, u32)) {
+        self.misses
+            .push(Slot::new(Group::thread(index), purpose, addr, len));
+    }
+
+    fn end(&mut self, index: usize, outcome: Outcome) {
+        self.threads[index].outcome = Some(outcome);
+    }
+
+    fn read_state(&mut self, index: usize) -> bool {
+        let view = self.snapshot.view(Group::thread(index));
+        let tstate = self.threads[index].tstate;
+        let len = threads::thread_state_bytes(&self.layout);
+        let state = view
+            .bytes(tstate, len as usize)
+            .and_then(|bytes| threads::thread_state(&self.layout, tstate, bytes));
+        let Some(state) = state else {
+            if self.threads[index].last_miss == Some(tstate) {
+                self.end(index, Outcome::Cut(Cut::Thread));
+            } else {
+                self.threads[index].last_miss = Some(tstate);
+                let len = u32::try_from(len).unwrap_or(u32::MAX);
+                self.miss(index, Purpose::ThreadState, (tstate, len));
+            }
+            return false;
+        };
+        let thread = &mut self.threads[index];
+        thread.last_miss = None;
+        thread.state = Some(state);
+        if state.interp != thread.interpreter {
+            self.end(index, Outcome::Cut(Cut::Thread));
+            return false;
+        }
+        if !state.alive {
+            self.end(index, Outcome::NotAlive);
+            return false;
+        }
+        true
+    }
+
+    /// Whether the whole chain of chunks (or all of it that is good) is in the snapshot.
+    fn follow_chain(&mut self, index: usize) -> bool {
+        let thread = &mut self.threads[index];
+        match thread.chain {
+            Some(ChainEnd::Complete | ChainEnd::Broken(_)) => return true,
+            Some(ChainEnd::Miss(_)) | None => {}
+        }
+        let Some((state, stack)) = thread.state.and_then(|s| s.data_stack.map(|d| (s, d))) else {
+            return true;
+        };
+        let view = self.snapshot.view(Group::thread(index));
+        let end = datastack::chain(&view, stack, &mut thread.chunks);
+        let before = thread.chain.replace(end);
+        match end {
+            ChainEnd::Complete => true,
+            ChainEnd::Broken(error) => {
+                thread.chunk_error = Some(error);
+                true
+            }
+            ChainEnd::Miss(_) if before == Some(end) => {
+                // It was asked for and did not come: the chain ends in unreadable memory.
+                let addr = match end {
+                    ChainEnd::Miss(addr) => addr,
+                    _ => RemoteAddr::NULL,
+                };
+                let error = datastack::ChunkError::Link(addr);
+                thread.chunk_error = Some(error);
+                thread.chain = Some(ChainEnd::Broken(error));
+                true
+            }
+            ChainEnd::Miss(addr) if self.newest_chunk_only && !thread.chunks.is_empty() => {
+                // The comparison: links are followed one header at a time, frames one by one.
+                let len = datastack::HEADER_BYTES as u32;
+                self.miss(index, Purpose::Chunk, (addr, len));
+                false
+            }
+            ChainEnd::Miss(addr) => {
+                let depth = state.depth_hint;
+                let fetch = match thread.chunks.last().copied() {
+                    None => {
+                        let live = stack.top.offset_from(stack.chunk).unwrap_or_default();
+                        let live = live.min(readahead::MAX_FETCH_BYTES);
+                        let depth = if self.newest_chunk_only {
+                            Some(0)
+                        } else {
+                            depth
+                        };
+                        readahead::first_chunks(&self.mappings, addr, live, depth)
+                    }
+                    Some(last) => {
+                        let (frames, bytes) = self.count_frames(index);
+                        let (addr, len) =
+                            readahead::next_chunks(&self.mappings, addr, depth, frames, bytes);
+                        // An older array chunk is not longer than the one that replaced it.
+                        let cap = match last.kind {
+                            ChunkKind::Array => u32::try_from(last.size).unwrap_or(u32::MAX),
+                            ChunkKind::Linked => u32::MAX,
+                        };
+                        (addr, len.min(cap))
+                    }
+                };
+                self.miss(index, Purpose::Chunk, fetch);
+                false
+            }
+        }
+    }
+
+    /// How many frames stand in the chunks that are known, and in how many bytes: what the
+    /// next read-ahead is reckoned from. The frames themselves are walked when every chunk is
+    /// there.
+    fn count_frames(&mut self, index: usize) -> (u64, u64) {
+        let bytes = self.threads[index].live_bytes();
+        let Some(state) = self.threads[index].state else {
+            return (0, 0);
+        };
+        let newest = match state.root {
+            Root::Frame { newest, .. } => Some(newest),
+            Root::CFrame(cframe) => self.current_frame(index, cframe),
+        };
+        let Some(newest) = newest else { return (0, 0) };
+        let view = self.snapshot.view(Group::thread(index));
+        let thread = &mut self.threads[index];
+        let mut cursor = Cursor::new(newest, None);
+        thread.frames.clear();
+        walk(&view, &self.layout.frames, &mut cursor, &mut thread.frames);
+        let frames = thread.frames.len() as u64;
+        thread.frames.clear();
+        (frames, bytes)
+    }
+
+    fn current_frame(&self, index: usize, cframe: RemoteAddr) -> Option<RemoteAddr> {
+        let FrameRoot::CFrame { current_frame, .. } = self.layout.thread.root else {
+            return None;
+        };
+        let view = self.snapshot.view(Group::thread(index));
+        view.u64(cframe.offset(current_frame)?).map(RemoteAddr)
+    }
+
+    /// Whether the newest frame is known.
+    fn find_root(&mut self, index: usize) -> bool {
+        let Some(state) = self.threads[index].state else {
+            return false;
+        };
+        if self.threads[index].cursor.is_some() {
+            return true;
+        }
+        let (newest, base) = match state.root {
+            Root::Frame { newest, base } => (newest, base),
+            Root::CFrame(cframe) if cframe.is_null() => (RemoteAddr::NULL, None),
+            Root::CFrame(cframe) => match self.current_frame(index, cframe) {
+                Some(newest) => (newest, None),
+                None if self.threads[index].last_miss == Some(cframe) => {
+                    self.end(index, Outcome::Cut(Cut::Unreadable));
+                    return false;
+                }
+                None => {
+                    let FrameRoot::CFrame { current_frame, .. } = self.layout.thread.root else {
+                        return false;
+                    };
+                    self.threads[index].last_miss = Some(cframe);
+                    let addr = RemoteAddr(cframe.0.wrapping_add(current_frame));
+                    self.miss(index, Purpose::CFrame, (addr, 8));
+                    return false;
+                }
+            },
+        };
+        // A thread that runs no Python code has an empty stack, which is whole.
+        let base = if newest.is_null() { None } else { base };
+        self.threads[index].cursor = Some(Cursor::new(newest, base));
+        self.threads[index].last_miss = None;
+        true
+    }
+
+    fn walk_frames(&mut self, index: usize) {
+        let view = self.snapshot.view(Group::thread(index));
+        let thread = &mut self.threads[index];
+        let Some(cursor) = &mut thread.cursor else {
+            return;
+        };
+        match walk(&view, &self.layout.frames, cursor, &mut thread.frames) {
+            Progress::Root => self.end(index, Outcome::Whole),
+            Progress::Cut(cut) => self.end(index, Outcome::Cut(cut)),
+            Progress::Miss { addr, .. } if thread.last_miss == Some(addr) => {
+                let cut = match thread.chunk_error {
+                    Some(_) => Cut::Chunks,
+                    None => Cut::Unreadable,
+                };
+                self.end(index, Outcome::Cut(cut));
+            }
+            Progress::Miss { addr, len } => {
+                thread.last_miss = Some(addr);
+                let (purpose, fetch) = self.frame_fetch(index, addr, len);
+                self.miss(index, purpose, fetch);
+            }
+        }
+    }
+
+    /// What to fetch for a frame that is not in the snapshot.
+    fn frame_fetch(
+        &mut self,
+        index: usize,
+        addr: RemoteAddr,
+        len: u64,
+    ) -> (Purpose, (RemoteAddr, u32)) {
+        let need = (addr, len);
+        let Frames::Interpreter(layout) = self.layout.frames else {
+            return (
+                Purpose::Frame,
+                readahead::frame_objects(&self.mappings, need),
+            );
+        };
+        let thread = &mut self.threads[index];
+        let chunk = thread.chunks.iter().find(|c| c.holds(addr, len));
+        if let Some(chunk) = chunk {
+            if self.newest_chunk_only {
+                return (
+                    Purpose::Chunk,
+                    (addr, u32::try_from(len).unwrap_or(u32::MAX)),
+                );
+            }
+            let start = match chunk.kind {
+                ChunkKind::Linked => chunk.addr.0,
+                // Below the frames of a newer chunk lies a hole that nobody ever wrote; only
+                // as much is read as one round of frames is likely to need.
+                ChunkKind::Array => addr
+                    .0
+                    .saturating_sub(16 << 10)
+                    .max(chunk.addr.0 + chunk.kind.header_bytes()),
+            };
+            let end = match chunk.kind {
+                ChunkKind::Linked => chunk.live_end.0,
+                ChunkKind::Array => addr.0.saturating_add(len),
+            };
+            return (Purpose::Chunk, readahead::chunk_body(start, end, need));
+        }
+        let above_entry = thread
+            .frames
+            .iter()
+            .rev()
+            .take(64)
+            .find(|f| is_entry(&layout, f.owner))
+            .is_some_and(|f| addr > f.addr && addr.0 - f.addr.0 < MAX_ENTRY_READAHEAD_BYTES);
+        if above_entry {
+            thread.entry_readahead = (thread.entry_readahead * 2)
+                .clamp(ENTRY_READAHEAD_BYTES, MAX_ENTRY_READAHEAD_BYTES);
+            let fetch = readahead::entry_frames(&self.mappings, need, thread.entry_readahead);
+            return (Purpose::Frame, fetch);
+        }
+        (Purpose::Frame, readahead::frame_page(&self.mappings, need))
+    }
+}

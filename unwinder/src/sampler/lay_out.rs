@@ -1,0 +1,231 @@
+//! Lays out a plan: the process, then thread by thread, what moves most first.
+
+use super::Sampler;
+use super::tracked::{Outside, Thread};
+use crate::datastack::ChunkKind;
+use crate::layout::Frames;
+use crate::memory::{ReadMemory, RemoteAddr};
+use crate::plan::{Group, Purpose, ReadPlan, Slot};
+use crate::threads::{self, GIL_PIECE};
+
+/// So much below the top of the data stack is read twice: frames further down do not change
+/// within the microsecond that a call takes.
+const TWICE_BYTES: u64 = 3 << 10;
+/// Pieces outside the chunks are read twice while they are so few.
+const TWICE_PIECES: usize = 24;
+/// Chunks of one plan; what is beyond is read in pieces when it is missed.
+const PLAN_CHUNKS_BYTES: u64 = 256 << 20;
+/// Neighbours with a smaller gap are read as one segment: a segment costs as much as copying
+/// about a kilobyte.
+const MERGE_GAP_BYTES: u64 = 512;
+/// The gap between entry frames is that of the C functions between them, and usually larger.
+const MERGE_ENTRY_GAP_BYTES: u64 = 1280;
+/// Entry frames of one thread are read as ranges up to this size, singly beyond.
+const ENTRY_RANGE_BUDGET_BYTES: u64 = 64 << 10;
+
+impl<M: ReadMemory> Sampler<M> {
+    /// All threads and the lists that lead to them, or some threads whose lists are known.
+    pub(super) fn lay_out(&self, plan: &mut ReadPlan, some: Option<&[usize]>) {
+        plan.clear();
+        let lists = some.is_none() && self.only.is_none();
+        self.lay_out_process(plan, lists);
+        let mut left = PLAN_CHUNKS_BYTES;
+        let mut thread = |index| self.lay_out_thread(plan, &mut left, index);
+        match some {
+            Some(some) => some.iter().copied().for_each(thread),
+            None => (0..self.threads.len()).for_each(&mut thread),
+        }
+    }
+
+    fn lay_out_process(&self, plan: &mut ReadPlan, lists: bool) {
+        let process = |addr: RemoteAddr, (offset, len): (u64, u64)| {
+            let addr = RemoteAddr(addr.0.wrapping_add(offset));
+            Slot::new(Group::PROCESS, Purpose::Process, addr, len as u32)
+        };
+        let runtime = &self.layout.runtime;
+        if let Some(offset) = runtime.tstate_current {
+            plan.push(process(self.runtime, (offset, 8)));
+        }
+        if lists {
+            plan.push(process(self.runtime, (runtime.interpreters_head, 8)));
+        }
+        for interpreter in &self.interpreters {
+            if lists {
+                for piece in threads::interpreter_pieces(&self.layout) {
+                    plan.push(process(interpreter.addr, piece));
+                }
+            }
+            if let Some(gil) = interpreter.gil.filter(|gil| !gil.is_null()) {
+                plan.push(process(gil, GIL_PIECE));
+            }
+        }
+    }
+
+    fn lay_out_thread(&self, plan: &mut ReadPlan, left: &mut u64, index: usize) {
+        let thread = &self.threads[index];
+        let group = Group::thread(index);
+        let state_bytes = threads::thread_state_bytes(&self.layout) as u32;
+        let mut push = |copy, purpose, addr, len| {
+            if purpose == Purpose::Chunk {
+                let Some(rest) = left.checked_sub(u64::from(len)) else {
+                    return;
+                };
+                *left = rest;
+            }
+            plan.push(Slot {
+                copy,
+                ..Slot::new(group, purpose, addr, len)
+            });
+        };
+        push(0, Purpose::ThreadState, thread.tstate, state_bytes);
+        let chunks = &thread.learned.chunks;
+        let older = chunks.get(1..).unwrap_or_default();
+        let top = chunks.first().map(|newest| top_of(thread, *newest));
+        if let Some((addr, len)) = top {
+            push(0, Purpose::Chunk, addr, len);
+        }
+        for_merged_outside(&thread.learned.outside, |addr, len| {
+            push(0, Purpose::Frame, addr, len);
+        });
+        if thread.twice {
+            if let Some((addr, len)) = top {
+                push(1, Purpose::Chunk, addr, len);
+            }
+            if thread.learned.outside.len() <= TWICE_PIECES {
+                for_merged_outside(&thread.learned.outside, |addr, len| {
+                    push(1, Purpose::Frame, addr, len);
+                });
+            } else {
+                self.newest_outside(thread, |addr, len| push(1, Purpose::Frame, addr, len));
+            }
+            if is_array(thread) {
+                // Its first piece is a header; the frames are in the pieces behind.
+                older
+                    .iter()
+                    .for_each(|(addr, len)| push(1, Purpose::Chunk, *addr, *len));
+            }
+        }
+        // The rest of the newest chunk, its header among it. One frame more than is needed, so
+        // that one which begins below the top is whole in one piece.
+        if let (Some((top, _)), Some((start, len))) = (top, chunks.first())
+            && top > *start
+        {
+            let frame = match self.layout.frames {
+                Frames::Interpreter(frame) => frame.header_bytes,
+                Frames::Objects(_) => 0,
+            };
+            let below = (top.0 - start.0 + frame).min(u64::from(*len));
+            push(0, Purpose::Chunk, *start, below as u32);
+        }
+        if !self.newest_chunk_only {
+            for_merged_chunks(older, |addr, len| push(0, Purpose::Chunk, addr, len));
+        }
+    }
+
+    /// The newest frames outside the chunks, one by one.
+    fn newest_outside(&self, thread: &Thread, mut push: impl FnMut(RemoteAddr, u32)) {
+        let (from, len) = match &self.layout.frames {
+            Frames::Objects(frame) => crate::frames::objects::needed(frame),
+            Frames::Interpreter(frame) => (0, frame.header_bytes),
+        };
+        for frame in thread.frames.iter().take(TWICE_PIECES) {
+            if !thread
+                .chunks
+                .iter()
+                .any(|chunk| chunk.holds(frame.addr, len))
+            {
+                push(RemoteAddr(frame.addr.0.wrapping_add(from)), len as u32);
+            }
+        }
+    }
+}
+
+fn is_array(thread: &Thread) -> bool {
+    thread
+        .chunks
+        .first()
+        .is_some_and(|chunk| chunk.kind == ChunkKind::Array)
+}
+
+/// The part of the newest chunk that is read first, and twice: its top, or all of it when the
+/// thread is read once.
+fn top_of(thread: &Thread, (addr, len): (RemoteAddr, u32)) -> (RemoteAddr, u32) {
+    if !thread.twice || is_array(thread) {
+        return (addr, len);
+    }
+    let end = addr.0 + u64::from(len);
+    let top = thread
+        .chunks
+        .first()
+        .map_or(end, |chunk| chunk.live_end.0.min(end));
+    let start = top.saturating_sub(TWICE_BYTES).max(addr.0) & !7;
+    // A few bytes more are cheaper than one segment more.
+    let start = if start - addr.0 < TWICE_BYTES / 2 {
+        addr.0
+    } else {
+        start
+    };
+    (
+        RemoteAddr(start),
+        u32::try_from(end - start).unwrap_or(u32::MAX),
+    )
+}
+
+/// Calls `push` for runs of pieces whose gaps are small; `pieces` are sorted by address.
+fn for_merged_outside(pieces: &[Outside], mut push: impl FnMut(RemoteAddr, u32)) {
+    let mut entry_bytes = 0;
+    let mut run: Option<(u64, u64, bool)> = None;
+    for piece in pieces {
+        let (start, end) = (piece.addr.0, piece.addr.0 + u64::from(piece.len));
+        if let Some((from, to, entry)) = &mut run {
+            let both_entries = *entry && piece.entry && entry_bytes < ENTRY_RANGE_BUDGET_BYTES;
+            let gap = if both_entries {
+                MERGE_ENTRY_GAP_BYTES
+            } else {
+                MERGE_GAP_BYTES
+            };
+            if start <= *to + gap {
+                entry_bytes += u64::from(both_entries) * end.saturating_sub(*to);
+                *to = end.max(*to);
+                *entry &= piece.entry;
+                continue;
+            }
+            push(
+                RemoteAddr(*from),
+                u32::try_from(*to - *from).unwrap_or(u32::MAX),
+            );
+        }
+        run = Some((start, end, piece.entry));
+    }
+    if let Some((from, to, _)) = run {
+        push(
+            RemoteAddr(from),
+            u32::try_from(to - from).unwrap_or(u32::MAX),
+        );
+    }
+}
+
+/// The same for older chunks, newest first, which lie one above the other.
+fn for_merged_chunks(chunks: &[(RemoteAddr, u32)], mut push: impl FnMut(RemoteAddr, u32)) {
+    let mut run: Option<(u64, u64)> = None;
+    for (addr, len) in chunks {
+        let (start, end) = (addr.0, addr.0 + u64::from(*len));
+        if let Some((from, to)) = &mut run {
+            if start >= *to && start - *to <= MERGE_GAP_BYTES {
+                *to = end;
+                continue;
+            }
+            push(
+                RemoteAddr(*from),
+                u32::try_from(*to - *from).unwrap_or(u32::MAX),
+            );
+        }
+        run = Some((start, end));
+    }
+    if let Some((from, to)) = run {
+        push(
+            RemoteAddr(from),
+            u32::try_from(to - from).unwrap_or(u32::MAX),
+        );
+    }
+}

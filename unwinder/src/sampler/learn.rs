@@ -1,0 +1,224 @@
+//! After a sample: what the next plan reads.
+
+use super::Sampler;
+use super::tracked::{Outcome, Outside, Thread};
+use crate::datastack::{Chunk, ChunkKind};
+use crate::frames::{Cut, is_entry, objects};
+use crate::layout::{FrameRoot, Frames, Layout};
+use crate::memory::{ReadMemory, RemoteAddr};
+use crate::threads::Root;
+
+/// The live part of the newest chunk is read with a little more, for the stack that grows
+/// before the next sample.
+const SLACK_BYTES: u64 = 1024;
+/// So many pieces outside the chunks are read on although the last sample did not need them: a
+/// generator that comes and goes, often at one of a few addresses, costs bytes then, not one
+/// more call each time. Those that were needed last are kept. A thread that needs more at its
+/// deepest (generators that delegate to generators) keeps as many as that.
+const KEEP_PIECES: usize = 64;
+/// A piece that was not needed for so many samples is dropped in any case.
+const KEEP_SAMPLES: u16 = 1024;
+/// A live part that claims to be longer is read only as far as frames stand in it.
+const BELIEVED_LIVE_BYTES: u64 = 1 << 20;
+
+impl<M: ReadMemory> Sampler<M> {
+    /// Drops threads that are gone.
+    pub(super) fn drop_unseen(&mut self) {
+        if self.lists_cut.is_none() && self.threads.iter().any(|t| !t.seen) {
+            self.threads.retain(|t| t.seen);
+            self.changed();
+        }
+    }
+
+    /// Notes what a thread needs.
+    pub(super) fn learn(&mut self, index: usize) {
+        let thread = &mut self.threads[index];
+        // A cut stack says nothing about what a whole one needs, but for one that only took too
+        // many calls: it goes on from there.
+        if thread.is_whole() || thread.outcome == Some(Outcome::Cut(Cut::Rounds)) {
+            let chunks = learn_chunks(thread, &self.layout);
+            if learn_outside(thread, &self.layout) || chunks {
+                self.changed();
+            }
+        }
+    }
+}
+
+/// Live parts of the chunks, newest first. Whether the plan changes.
+fn learn_chunks(thread: &mut Thread, layout: &Layout) -> bool {
+    let mut needed = std::mem::take(&mut thread.scratch);
+    needed.clear();
+    for (i, chunk) in thread.chunks.iter().enumerate() {
+        let live = live_bytes(chunk, thread, layout);
+        match chunk.kind {
+            ChunkKind::Linked => {
+                let slack = if i == 0 { SLACK_BYTES } else { 0 };
+                let len = (live + slack).min(chunk.size);
+                needed.push((chunk.addr, u32::try_from(len).unwrap_or(u32::MAX)));
+            }
+            ChunkKind::Array => {
+                needed.push((chunk.addr, crate::datastack::HEADER_BYTES as u32));
+            }
+        }
+    }
+    // In the array layout only the frames themselves tell which part of a chunk is in use.
+    if let (Some(newest), Frames::Interpreter(frame)) = (thread.chunks.first(), layout.frames)
+        && newest.kind == ChunkKind::Array
+    {
+        for (i, chunk) in thread.chunks.iter().enumerate() {
+            let inside = || {
+                thread
+                    .frames
+                    .iter()
+                    .filter(|f| chunk.holds(f.addr, frame.header_bytes))
+            };
+            let (Some(low), Some(high)) = (
+                inside().map(|f| f.addr.0).min(),
+                inside().map(|f| f.addr.0).max(),
+            ) else {
+                continue;
+            };
+            let mut end = high + frame.header_bytes;
+            if i == 0 {
+                end = (end + SLACK_BYTES).min(chunk.addr.0 + chunk.size);
+            }
+            needed.push((
+                RemoteAddr(low),
+                u32::try_from(end - low).unwrap_or(u32::MAX),
+            ));
+        }
+    }
+    let known = &thread.learned.chunks;
+    // A newest chunk whose planned length still fits is left as it is: the top of a running
+    // thread moves with every sample.
+    let first_fits = match (known.first(), thread.chunks.first(), needed.first()) {
+        (Some((addr, len)), Some(chunk), Some(_)) if chunk.kind == ChunkKind::Linked => {
+            let live = live_bytes(chunk, thread, layout);
+            *addr == chunk.addr
+                && u64::from(*len) >= live
+                && u64::from(*len) <= live + 4 * SLACK_BYTES
+        }
+        (Some(a), _, Some(b)) => a == b,
+        (None, _, None) => true,
+        _ => false,
+    };
+    let same = first_fits && known.get(1..) == needed.get(1..);
+    if !same {
+        thread.learned.chunks.clone_from(&needed);
+    }
+    thread.scratch = needed;
+    !same
+}
+
+/// How much of a chunk is in use, from its start. A size of its header is believed only as far
+/// as a usual chunk goes: it decides how much is allocated.
+fn live_bytes(chunk: &Chunk, thread: &Thread, layout: &Layout) -> u64 {
+    let live = chunk.live_end.0 - chunk.addr.0;
+    match layout.frames {
+        Frames::Interpreter(frame) if live > BELIEVED_LIVE_BYTES => thread
+            .frames
+            .iter()
+            .filter(|f| chunk.holds(f.addr, frame.header_bytes))
+            .map(|f| f.addr.0 + frame.header_bytes - chunk.addr.0)
+            .max()
+            .unwrap_or(crate::datastack::HEADER_BYTES as u64),
+        _ => live,
+    }
+}
+
+/// Frames outside the chunks. Whether the plan changes.
+fn learn_outside(thread: &mut Thread, layout: &Layout) -> bool {
+    let mut changed = false;
+    thread
+        .learned
+        .outside
+        .iter_mut()
+        .for_each(|o| o.idle = o.idle.saturating_add(1));
+    let (from, len) = match &layout.frames {
+        Frames::Objects(frame) => objects::needed(frame),
+        Frames::Interpreter(frame) => (0, frame.header_bytes),
+    };
+    let len = len as u32;
+    let mut current = 0;
+    if let Some(Root::CFrame(cframe)) = thread.state.map(|s| s.root)
+        && let FrameRoot::CFrame { current_frame, .. } = layout.thread.root
+        && let Some(addr) = cframe.offset(current_frame).filter(|_| !cframe.is_null())
+    {
+        changed |= need(
+            &mut thread.learned.outside,
+            Outside {
+                addr,
+                len: 8,
+                idle: 0,
+                entry: true,
+            },
+        );
+    }
+    for frame in &thread.frames {
+        // Frames are walked from the newest chunk to the oldest.
+        while thread
+            .chunks
+            .get(current)
+            .is_some_and(|c| !c.holds(frame.addr, len.into()))
+            && thread.chunks[current..]
+                .iter()
+                .any(|c| c.holds(frame.addr, len.into()))
+        {
+            current += 1;
+        }
+        if thread
+            .chunks
+            .get(current)
+            .is_some_and(|c| c.holds(frame.addr, len.into()))
+        {
+            continue;
+        }
+        let addr = RemoteAddr(frame.addr.0.wrapping_add(from));
+        let entry = match &layout.frames {
+            Frames::Interpreter(layout) => is_entry(layout, frame.owner),
+            Frames::Objects(_) => false,
+        };
+        changed |= need(
+            &mut thread.learned.outside,
+            Outside {
+                addr,
+                len,
+                idle: 0,
+                entry,
+            },
+        );
+    }
+    let outside = &mut thread.learned.outside;
+    let before = outside.len();
+    let idle = outside.iter().filter(|o| o.idle > 0).count();
+    let recent = &mut thread.learned.recently_needed;
+    // Forgotten slowly: by half in about forty samples.
+    *recent = (*recent - recent.div_ceil(64)).max(before - idle);
+    let keep = KEEP_PIECES.max(2 * *recent);
+    if idle > keep {
+        // Half of what is not needed goes, so that this is rare.
+        let scratch = &mut thread.idle_scratch;
+        scratch.clear();
+        scratch.extend(outside.iter().map(|o| o.idle).filter(|idle| *idle > 0));
+        scratch.sort_unstable();
+        let limit = scratch[keep / 2];
+        outside.retain(|o| o.idle < limit);
+    }
+    outside.retain(|o| o.idle <= KEEP_SAMPLES);
+    changed || outside.len() != before
+}
+
+/// Notes that a piece was needed; whether it is new.
+fn need(outside: &mut Vec<Outside>, piece: Outside) -> bool {
+    match outside.binary_search_by_key(&piece.addr, |o| o.addr) {
+        Ok(at) => {
+            outside[at].idle = 0;
+            outside[at].len = outside[at].len.max(piece.len);
+            false
+        }
+        Err(at) => {
+            outside.insert(at, piece);
+            true
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What a sampler keeps of one thread: the stack of the last sample and what to read next time.
+
+use crate::datastack::{ChainEnd, Chunk, ChunkError};
+use crate::frames::{Cursor, Cut, RawFrame};
+use crate::memory::RemoteAddr;
+use crate::threads::ThreadState;
+
+/// How the sample of one thread ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The walk reached the root.
+    Whole,
+    /// The frames up to here are good, what lies below is not known.
+    Cut(Cut),
+    /// The thread state is being made or torn down: it has no stack to show.
+    NotAlive,
+}
+
+/// A piece of memory outside the chunks that the last samples needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outside {
+    pub(super) addr: RemoteAddr,
+    pub(super) len: u32,
+    /// Samples since it was last needed.
+    pub(super) idle: u16,
+    /// Whether it is an entry frame on the C stack.
+    pub(super) entry: bool,
+}
+
+/// What the next plan reads for a thread.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Learned {
+    /// Newest first.
+    pub(super) chunks: Vec<(RemoteAddr, u32)>,
+    /// Sorted by address.
+    pub(super) outside: Vec<Outside>,
+    /// Greatest number of pieces that one of the last samples needed.
+    pub(super) recently_needed: usize,
+}
+
+/// One thread of the target.
+#[derive(Clone, Debug)]
+pub struct Thread {
+    /// Its thread state.
+    pub tstate: RemoteAddr,
+    /// Its interpreter.
+    pub interpreter: RemoteAddr,
+    /// The interpreter's id, 0 for the main one.
+    pub interpreter_id: i64,
+    /// The thread state as it was in the last sample; `None` where it could not be read.
+    pub state: Option<ThreadState>,
+    /// Chunks of its data stack, newest first.
+    pub chunks: Vec<Chunk>,
+    /// Why the chain of chunks is not whole.
+    pub chunk_error: Option<ChunkError>,
+    /// Every link of the frame chain, newest first, entry frames included.
+    pub frames: Vec<RawFrame>,
+    /// How the last sample ended; `None` before the first.
+    pub outcome: Option<Outcome>,
+    /// Whether the two copies of the top of its stack agreed; `None` where only one was read.
+    pub copies_agree: Option<bool>,
+    /// Calls that read bytes of it in the last sample.
+    pub(super) calls: u32,
+    /// Whether its stack is read twice.
+    pub(super) twice: bool,
+    pub(super) seen: bool,
+    pub(super) chain: Option<ChainEnd>,
+    pub(super) cursor: Option<Cursor>,
+    pub(super) last_miss: Option<RemoteAddr>,
+    pub(super) learned: Learned,
+    pub(super) scratch: Vec<(RemoteAddr, u32)>,
+    pub(super) idle_scratch: Vec<u16>,
+    /// Length of the next read-ahead over entry frames.
+    pub(super) entry_readahead: u64,
+}
+
+impl Thread {
+    pub(super) fn new(tstate: RemoteAddr) -> Self {
+        Self {
+            tstate,
+            interpreter: RemoteAddr::NULL,
+            interpreter_id: 0,
+            state: None,
+            chunks: Vec::new(),
+            chunk_error: None,
+            frames: Vec::new(),
+            outcome: None,
+            copies_agree: None,
+            calls: 0,
+            twice: false,
+            seen: false,
+            chain: None,
+            cursor: None,
+            last_miss: None,
+            learned: Learned::default(),
+            scratch: Vec::new(),
+            idle_scratch: Vec::new(),
+            entry_readahead: 0,
+        }
+    }
+
+    /// Forgets what was learnt.
+    pub(super) fn forget(&mut self) {
+        self.learned = Learned::default();
+    }
+
+    /// Before a sample.
+    pub(super) fn begin(&mut self) {
+        self.state = None;
+        self.chunk_error = None;
+        self.frames.clear();
+        self.outcome = None;
+        self.copies_agree = None;
+        self.calls = 0;
+        self.seen = false;
+        self.chain = None;
+        self.cursor = None;
+        self.last_miss = None;
+        self.entry_readahead = 0;
+    }
+
+    /// After the last round.
+    pub(super) fn give_up(&mut self) {
+        if self.outcome.is_none() {
+            // One that the cut list did not reach was not even looked at.
+            let cut = if self.seen { Cut::Rounds } else { Cut::Thread };
+            self.outcome = Some(Outcome::Cut(cut));
+        }
+    }
+
+    /// Whether the walk reached the root.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.outcome == Some(Outcome::Whole)
+    }
+
+    /// Runs of chunks that lie side by side.
+    #[must_use]
+    pub fn chunk_runs(&self) -> usize {
+        let breaks = self
+            .chunks
+            .windows(2)
+            .filter(|pair| pair[0].addr.0 + pair[0].size != pair[1].addr.0);
+        if self.chunks.is_empty() {
+            0
+        } else {
+            1 + breaks.count()
+        }
+    }
+
+    /// Bytes of its chunks that are in use.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        self.chunks
+            .iter()
+            .map(|c| c.live_end.0.saturating_sub(c.addr.0))
+            .sum()
+    }
+}

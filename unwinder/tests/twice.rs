@@ -1,0 +1,134 @@
+//! Two copies in one call: where nothing moves they agree, where a frame moves between them
+//! they do not. Some threads alone, without the lists.
+
+#[path = "../../tests/fake/mod.rs"]
+mod fake;
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use fake::{Fake, Placement, Spec, ThreadSpec, all_builds, mixed, plain};
+use onlooker_unwinder::datastack::ChunkKind;
+use onlooker_unwinder::memory::{
+    Class, ReadError, ReadMemory, RecordedMemory, RemoteAddr, Segment,
+};
+use onlooker_unwinder::sampler::Sampler;
+
+/// Memory in which a word changes as soon as it was read whole for the first time.
+struct Moving {
+    memory: RecordedMemory,
+    change: Rc<Cell<Option<(RemoteAddr, u64)>>>,
+}
+
+impl ReadMemory for Moving {
+    fn read(&mut self, segments: &[Segment], buf: &mut [u8]) -> Result<usize, ReadError> {
+        let mut filled = 0;
+        for segment in segments {
+            let len = segment.len as usize;
+            let part = &mut buf[filled..filled + len];
+            let got = match self.memory.read(&[*segment], part) {
+                Err(error) if filled == 0 => return Err(error),
+                Err(_) => 0,
+                Ok(got) => got,
+            };
+            filled += got;
+            if got < len {
+                break;
+            }
+            if let Some((addr, value)) = self.change.get()
+                && segment.addr <= addr
+                && addr.0 + 8 <= segment.addr.0 + u64::from(segment.len)
+            {
+                self.memory.insert(addr, &value.to_le_bytes());
+                self.change.set(None);
+            }
+        }
+        Ok(filled)
+    }
+}
+
+type Change = Rc<Cell<Option<(RemoteAddr, u64)>>>;
+
+fn moving(fake: &Fake) -> (Sampler<Moving>, Change) {
+    let change = Change::default();
+    let mut sampler = fake.sampler_of(Moving {
+        memory: fake.arena.recorded(),
+        change: change.clone(),
+    });
+    sampler.sample().unwrap();
+    for index in 0..sampler.threads().len() {
+        sampler.read_twice(index, true);
+    }
+    sampler.sample().unwrap();
+    (sampler, change)
+}
+
+fn kinds() -> [ChunkKind; 2] {
+    [ChunkKind::Linked, ChunkKind::Array]
+}
+
+#[test]
+fn copies_of_a_stack_at_rest_agree_and_cost_no_call() {
+    for build in all_builds() {
+        for kind in kinds() {
+            let thread = |links| ThreadSpec::new(links).chunks(kind, Placement::NewestLowest);
+            let spec = Spec::threads(vec![thread(mixed(300)), thread(plain(0))]);
+            let fake = Fake::new(&build, &spec);
+            let (mut sampler, _) = moving(&fake);
+            let before = sampler.cost(Class::Stacks);
+            sampler.sample().unwrap();
+            fake.assert_whole(&sampler);
+            let version = build.layout.version;
+            for thread in sampler.threads() {
+                assert_eq!(thread.copies_agree, Some(true), "{version} {kind:?}");
+            }
+            let cost = sampler.cost(Class::Stacks).since(before);
+            assert_eq!(cost.calls, 1, "{version} {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_link_that_moves_between_the_copies_is_noticed() {
+    for build in all_builds() {
+        for kind in kinds() {
+            // Within the top that is read twice.
+            for n in [0, 1, 3] {
+                let thread = ThreadSpec::new(plain(200)).chunks(kind, Placement::NewestLowest);
+                let fake = Fake::new(&build, &Spec::threads(vec![thread]));
+                let (mut sampler, change) = moving(&fake);
+                let skipped = fake.threads[0].frames[n + 2].addr.0;
+                change.set(Some((fake.link(0, n), skipped)));
+                sampler.sample().unwrap();
+                let version = build.layout.version;
+                assert_eq!(change.get(), None, "it moved");
+                let agree = sampler.threads()[0].copies_agree;
+                assert_eq!(agree, Some(false), "{version} {kind:?} frame {n}");
+                // At rest again, the copies agree on the new stack.
+                sampler.sample().unwrap();
+                assert_eq!(sampler.threads()[0].copies_agree, Some(true));
+            }
+        }
+    }
+}
+
+#[test]
+fn some_threads_are_sampled_alone() {
+    for build in all_builds() {
+        let threads = [5, 200, 0, 90].map(|depth| ThreadSpec::new(mixed(depth)));
+        let fake = Fake::new(&build, &Spec::threads(threads.to_vec()));
+        let mut sampler = fake.sampler();
+        sampler.sample().unwrap();
+        for some in [&[1][..], &[0, 2], &[3], &[]] {
+            for _ in 0..2 {
+                let before = sampler.cost(Class::Stacks);
+                sampler.sample_some(some).unwrap();
+                fake.assert_whole(&sampler);
+                let calls = sampler.cost(Class::Stacks).since(before).calls;
+                assert!(calls <= 1, "{some:?}: {calls} calls");
+            }
+        }
+        sampler.sample().unwrap();
+        fake.assert_whole(&sampler);
+    }
+}
