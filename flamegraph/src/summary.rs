@@ -1,0 +1,97 @@
+//! The one line that says how far a profile can be trusted and what it cost.
+
+use onlooker_recording::tables::{Tables, Totals};
+
+use crate::select::{Mode, Selection};
+use crate::units::{bytes, count, duration, percent, share};
+
+/// The honest summary of a recording: how long, how many ticks, what was verified, not verified
+/// and lost, what a sample cost the reader, and the profiler's own CPU time.
+///
+/// Zeros are written, for "0 lost" is an answer. A *sample* is what one tick saw, so calls and
+/// bytes are per tick; verified, unverified and lost count the samples of single threads.
+#[must_use]
+pub fn summary_line(totals: &Totals) -> String {
+    let own_share = share(totals.own_cpu_ns, totals.duration_ns);
+    format!(
+        "{}; {} retries; {}; own CPU {} ({})",
+        trust(totals),
+        count(totals.retries),
+        cost(totals),
+        duration(totals.own_cpu_ns),
+        percent(own_share)
+    )
+}
+
+/// What to tell someone whose report is nearly empty because the threads slept: one sample or
+/// less in twenty ticks. `None` when there is nothing to tell.
+#[must_use]
+pub fn asleep_line(tables: &Tables, selection: &Selection) -> Option<String> {
+    if selection.mode != Mode::Cpu {
+        return None;
+    }
+    let (mut shown, mut asleep) = (0_u64, 0_u64);
+    for sample in tables
+        .samples
+        .iter()
+        .filter(|sample| sample.stack.is_some())
+    {
+        shown += u64::from(selection.takes(sample));
+        asleep += u64::from(sample.state.sleeping);
+    }
+    (asleep > 0 && shown.saturating_mul(20) < tables.counts().ticks).then(|| {
+        format!(
+            "{} of {} samples are of sleeping threads and not shown; -i shows them",
+            count(asleep),
+            count(asleep + shown)
+        )
+    })
+}
+
+/// The same without what a reader of the picture does not need.
+pub(crate) fn short_line(totals: &Totals) -> String {
+    format!("{}; {}", trust(totals), cost(totals))
+}
+
+fn trust(totals: &Totals) -> String {
+    format!(
+        "{}, {} ticks, {} missed; {} verified, {} unverified, {}",
+        duration(totals.duration_ns),
+        count(totals.ticks),
+        count(totals.missed_ticks),
+        count(totals.verified),
+        count(totals.unverified),
+        lost(totals)
+    )
+}
+
+/// `3 lost (2 torn, 1 unreadable)`, the most frequent reason first.
+fn lost(totals: &Totals) -> String {
+    let mut reasons: Vec<&(String, u64)> =
+        totals.lost.iter().filter(|(_, lost)| *lost > 0).collect();
+    reasons.sort_by(|(left, many), (right, more)| more.cmp(many).then(left.cmp(right)));
+    let sum = reasons
+        .iter()
+        .fold(0_u64, |sum, (_, lost)| sum.saturating_add(*lost));
+    let reasons: Vec<String> = reasons
+        .into_iter()
+        .map(|(reason, lost)| format!("{} {}", count(*lost), crate::text::visible(reason)))
+        .collect();
+    if reasons.is_empty() {
+        "0 lost".to_owned()
+    } else {
+        format!("{} lost ({})", count(sum), reasons.join(", "))
+    }
+}
+
+fn cost(totals: &Totals) -> String {
+    if totals.ticks == 0 {
+        return "no sample was read".to_owned();
+    }
+    let ticks = totals.ticks as f64;
+    format!(
+        "{:.1} calls, {} per sample",
+        totals.read_calls as f64 / ticks,
+        bytes(totals.read_bytes as f64 / ticks)
+    )
+}
