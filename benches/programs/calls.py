@@ -1,0 +1,57 @@
+"""Calls all the time, on top of DEPTH plain frames, until standard input closes.
+
+usage: calls.py [DEPTH] [turns TURNS]      (default: 20)
+
+With `turns` it does so much work for each line that it reads, and prints how many seconds that took.
+"""
+
+import os
+import sys
+import threading
+import time
+
+
+def one(n):
+    return n + 1
+
+
+def two(n):
+    return one(n) + one(n)
+
+
+def three(n):
+    return two(n) + one(n)
+
+
+def work(turns):
+    n = 0
+    while n != turns:
+        three(n)
+        n += 1
+
+
+def deep(depth, turns):
+    if depth > 1:
+        return deep(depth - 1, turns)
+    return work(turns)
+
+
+def stop():
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+depth = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+turns = int(sys.argv[3]) if "turns" in sys.argv[2:3] else -1
+sys.setrecursionlimit(depth + 1000)
+if turns < 0:
+    threading.Thread(target=stop, daemon=True).start()
+    print("ready", flush=True)
+    deep(depth, turns)
+else:
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        deep(depth, turns)
+        print(time.perf_counter() - start, flush=True)

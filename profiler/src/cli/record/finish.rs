@@ -1,0 +1,57 @@
+//! The end of a recording: the report, the honest line, the hottest functions.
+
+use std::fs;
+use std::io::{self, Seek};
+
+use super::super::report;
+use super::plan::Plan;
+use super::spool::Spooled;
+use crate::error::Error;
+
+/// How many functions the table at the end shows.
+const HOTTEST: usize = 10;
+
+/// Makes the report, removes the spool, says what there is.
+pub(super) fn finish(plan: Plan, mut spool: Spooled) -> Result<(), Error> {
+    let tables = spool.load()?;
+    let Plan {
+        report: format,
+        output,
+        options,
+        ..
+    } = plan;
+    if let Some(final_path) = spool.becomes.clone() {
+        // The temporary file of the check is not needed.
+        drop(output);
+        // A rename to itself, too, fails when the folder is gone.
+        let renamed = fs::rename(&spool.path, &final_path);
+        renamed.map_err(|error| spool.kept(&final_path, error))?;
+        let shown = final_path.display();
+        eprintln!("onlooker: wrote {shown}; render it with `onlooker report {shown} -o flame.svg`");
+    } else if let Some(output) = output {
+        let to = output.path().to_owned();
+        let named = output.is_file();
+        let file = &mut spool.file;
+        let written = output.write(|out| match format {
+            Some(format) => report::render(&tables, &options, format, out),
+            // A recording that goes to stdout or a device.
+            None => {
+                file.rewind()?;
+                io::copy(file, out).map(drop)
+            }
+        });
+        written.map_err(|error| spool.kept(&to, error))?;
+        let _ = fs::remove_file(&spool.path);
+        if named {
+            eprintln!("onlooker: wrote {}", to.display());
+        }
+    }
+    let summary = onlooker_flamegraph::summary_line(&spool.totals);
+    eprintln!("onlooker: {summary}");
+    let selection = &options.selection;
+    if let Some(line) = onlooker_flamegraph::asleep_line(&tables, selection) {
+        eprintln!("onlooker: {line}");
+    }
+    report::print_hottest(&tables, selection, HOTTEST, &mut io::stderr());
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! `onlooker record`: sample a process and write what was seen.
+
+mod exact;
+mod finish;
+mod plan;
+mod spool;
+
+use std::io::{self, BufWriter, IsTerminal};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use onlooker_recording::tables::Totals;
+use onlooker_recording::write::WriteError;
+
+use super::args::RecordArgs;
+use super::output::Output;
+use crate::attach::{self, Attached};
+use crate::error::{Error, exit};
+use crate::launch::{self, Launched, START_LIMIT};
+use crate::record::Recorder;
+use crate::record::family::Newcomer;
+use crate::record::run::{self, Ended, Surroundings};
+use finish::finish;
+use plan::Plan;
+use spool::{Spool, Spooled};
+
+pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
+    let plan = Plan::new(args)?;
+    let stop = Stop::install()?;
+    let mut launched = None;
+    let (root, first) = match args.pid {
+        Some(pid) => (pid, attach_to(pid, &plan)?),
+        None => {
+            // stdout belongs to the report when that goes there.
+            let ours = plan.output.as_ref().is_some_and(Output::is_stdout);
+            let stdout = if ours {
+                Stdio::from(io::stderr())
+            } else {
+                Stdio::inherit()
+            };
+            let child = launched.insert(Launched::start(&args.command, stdout)?);
+            if args.keep {
+                child.keep_running();
+            }
+            // With subprocesses the program may be anything: whoever is Python is found.
+            let first = if plan.settings.subprocesses {
+                None
+            } else {
+                Some(child.attach(START_LIMIT, || stop.asked())?)
+            };
+            // From here on an error, a full disk or a panic leaves the program running.
+            child.keep_running();
+            (child.pid(), first)
+        }
+    };
+    let first = first.map(Newcomer::new);
+    if args.exact {
+        crate::stop::prepare(root)?;
+    }
+    let spool = Spool::create(&plan, root, args)?;
+    let (spool, ended) = match first {
+        Some(first) if args.exact => exact::sample(&plan, first, spool, &stop)?,
+        first => sample(&plan, root, first, spool, launched.as_mut(), &stop)?,
+    };
+    let status = launched
+        .as_mut()
+        .and_then(|child| conclude(child, ended, args.keep));
+    if spool.processes == 0 {
+        // Nothing was ever seen, so there is nothing to keep.
+        let _ = std::fs::remove_file(&spool.path);
+        return Err(Error::NoPython { pid: root });
+    }
+    finish(plan, spool)?;
+    Ok(status.map_or(0, launch::exit_code))
+}
+
+/// Attaches to a process that runs already; `None` for one that is no Python while its children
+/// are to be watched.
+fn attach_to(pid: i32, plan: &Plan) -> Result<Option<Attached>, Error> {
+    match attach::attach(pid, attach::STARTING) {
+        Ok(attached) => Ok(Some(attached)),
+        Err(Error::NotPython { .. }) if plan.settings.subprocesses => {
+            eprintln!("onlooker: process {pid} is no Python; its children are watched");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// How the launched program ended by itself; `None` when we ended it or let it run.
+fn conclude(child: &mut Launched, ended: Ended, keep: bool) -> Option<ExitStatus> {
+    match ended {
+        Ended::Process => child.wait(),
+        Ended::Duration | Ended::Interrupt if keep => None,
+        Ended::Duration => match child.ended() {
+            Some(status) => Some(status),
+            None => {
+                child.end();
+                None
+            }
+        },
+        Ended::Interrupt => {
+            // Ctrl-C in a terminal reaches the program too: its own end counts.
+            child.end()
+        }
+    }
+}
+
+/// Ctrl-C and SIGTERM: the first finishes the file, the second stops at once.
+struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    fn install() -> Result<Self, Error> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            // In this order: the second signal finds the flag set.
+            let shutdown = signal_hook::flag::register_conditional_shutdown(
+                signal,
+                exit::INTERRUPTED.into(),
+                Arc::clone(&flag),
+            );
+            let set = shutdown.and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)));
+            set.map_err(|error| Error::Report(format!("cannot catch signals: {error}")))?;
+        }
+        Ok(Self(flag))
+    }
+
+    fn asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What the loop asks and tells while it runs.
+struct Terminal<'a> {
+    stop: &'a Stop,
+    launched: Option<&'a mut Launched>,
+    progress: Option<ProgressBar>,
+}
+
+impl Surroundings for Terminal<'_> {
+    fn stop_asked(&mut self) -> bool {
+        self.stop.asked()
+    }
+
+    fn launched_ended(&mut self) -> bool {
+        self.launched
+            .as_mut()
+            .is_some_and(|child| child.ended().is_some())
+    }
+
+    fn progress(&mut self, totals: &Totals) {
+        let Some(bar) = &self.progress else { return };
+        let lost: u64 = totals.lost.iter().map(|(_, count)| count).sum();
+        bar.set_message(format!(
+            "{} samples, {:.2} reads a sample, {lost} lost (Ctrl-C to finish)",
+            totals.ticks,
+            totals.read_calls as f64 / totals.ticks.max(1) as f64,
+        ));
+    }
+
+    fn warn(&mut self, error: &Error) {
+        match &self.progress {
+            Some(bar) => bar.suspend(|| eprintln!("onlooker: {error}")),
+            None => eprintln!("onlooker: {error}"),
+        }
+    }
+}
+
+/// Samples until something ends it; what was seen is on disk then.
+fn sample(
+    plan: &Plan,
+    root: i32,
+    first: Option<Newcomer>,
+    spool: Spool,
+    launched: Option<&mut Launched>,
+    stop: &Stop,
+) -> Result<(Spooled, Ended), Error> {
+    let Spool {
+        file,
+        path,
+        becomes,
+        header,
+    } = spool;
+    let stopped = |error: io::Error| Error::Write {
+        path: path.clone(),
+        error,
+        kept: format!("; what was recorded before is in {}", path.display()),
+    };
+    let failed = |error: WriteError| stopped(io::Error::other(error.to_string()));
+    let written = BufWriter::new(file.try_clone().map_err(stopped)?);
+    let mut recorder = Recorder::new(written, &header).map_err(failed)?;
+    let mut terminal = Terminal {
+        stop,
+        launched,
+        progress: progress_line(),
+    };
+    let ran = run::run(&plan.settings, root, first, &mut recorder, &mut terminal);
+    if let Some(bar) = terminal.progress {
+        bar.finish_and_clear();
+    }
+    let ended = ran.map_err(failed)?;
+    let processes = recorder.processes();
+    let totals = recorder.finish().map_err(failed)?;
+    let spooled = Spooled {
+        file,
+        path,
+        becomes,
+        totals,
+        processes,
+    };
+    Ok((spooled, ended))
+}
+
+fn progress_line() -> Option<ProgressBar> {
+    if !io::stderr().is_terminal() {
+        return None;
+    }
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    Some(bar)
+}

@@ -1,0 +1,316 @@
+//! What can go wrong, in one line each: what, why, what to do. And with which exit code.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use onlooker_unwinder::layout::proof::ProofError;
+use onlooker_unwinder::memory::ReadError;
+
+use crate::target::permission;
+
+/// Exit codes. All are 64 or above, so that none looks like that of a launched program that
+/// ended by itself; where `sysexits.h` has a code for the case, it is that one.
+pub mod exit {
+    /// `reads`: it could not be measured, or the baseline is of another Python or depth. The one
+    /// code below 64 besides 0 and 1, for it is an answer and not a failure.
+    pub const NOT_MEASURED: u8 = 3;
+    /// Wrong arguments.
+    pub const USAGE: u8 = 64;
+    /// The recording (or another input file) is damaged, foreign or of a newer format.
+    pub const DATA: u8 = 65;
+    /// The recording (or another input file) cannot be opened.
+    pub const NO_INPUT: u8 = 66;
+    /// No such process.
+    pub const NO_PROCESS: u8 = 67;
+    /// Not a CPython process.
+    pub const NOT_PYTHON: u8 = 68;
+    /// A CPython that this version of Onlooker cannot read.
+    pub const UNSUPPORTED: u8 = 69;
+    /// A defect of Onlooker itself.
+    pub const INTERNAL: u8 = 70;
+    /// The interpreter is not initialised (yet).
+    pub const NOT_READY: u8 = 71;
+    /// The layout of the interpreter could not be proven.
+    pub const NOT_PROVEN: u8 = 72;
+    /// The output file cannot be created.
+    pub const CANNOT_CREATE: u8 = 73;
+    /// Writing or reading a file failed half-way.
+    pub const IO: u8 = 74;
+    /// The process is a zombie.
+    pub const ZOMBIE: u8 = 75;
+    /// The process exited before anything could be read.
+    pub const EXITED: u8 = 76;
+    /// No permission to read the process.
+    pub const PERMISSION: u8 = 77;
+    /// The command could not be started.
+    pub const CANNOT_START: u8 = 78;
+    /// Nothing was recorded, so there is no report to make.
+    pub const EMPTY: u8 = 79;
+    /// The process is stopped, so nothing of it can be sampled exactly.
+    pub const STOPPED: u8 = 80;
+    /// Somebody else traces the process.
+    pub const TRACED: u8 = 81;
+    /// The process uses every signal that could stop it harmlessly.
+    pub const NO_SIGNAL: u8 = 82;
+    /// Killed by a second Ctrl-C.
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// Everything that ends a command.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Arguments that do not go together.
+    #[error("{0}; see --help")]
+    Usage(String),
+    /// No such process.
+    #[error(
+        "no process {pid}: it has exited or never was; list Python processes with `pgrep -a python`"
+    )]
+    NoProcess {
+        /// The id that was given.
+        pid: i32,
+    },
+    /// A thread id where a process id belongs.
+    #[error("{tid} is a thread of process {pid}, not a process; use -p {pid}")]
+    IsThread {
+        /// The id that was given.
+        tid: i32,
+        /// The process of that thread.
+        pid: i32,
+    },
+    /// The process has ended and waits for its parent.
+    #[error(
+        "process {pid} is a zombie: it has ended and has no memory any more; look at its parent {parent}"
+    )]
+    Zombie {
+        /// The process.
+        pid: i32,
+        /// Its parent.
+        parent: i32,
+    },
+    /// It ended while we attached.
+    #[error(
+        "process {pid} exited before its stacks could be read; if it is short-lived, launch it with `onlooker record -- COMMAND`"
+    )]
+    Exited {
+        /// The process.
+        pid: i32,
+    },
+    /// No interpreter in it.
+    #[error("process {pid} ({executable}) is not a CPython process: {why}")]
+    NotPython {
+        /// The process.
+        pid: i32,
+        /// Its executable.
+        executable: String,
+        /// What was looked at.
+        why: String,
+    },
+    /// A version that is not known.
+    #[error("process {pid} runs CPython {version}, which is not supported: {why}")]
+    Unsupported {
+        /// The process.
+        pid: i32,
+        /// The version.
+        version: String,
+        /// What is supported instead.
+        why: String,
+    },
+    /// No interpreter yet.
+    #[error(
+        "the interpreter in process {pid} is not initialised ({why}); attach again when it runs Python code"
+    )]
+    NotReady {
+        /// The process.
+        pid: i32,
+        /// What was found.
+        why: String,
+    },
+    /// An invariant failed.
+    #[error(
+        "the memory of process {pid} is not laid out as CPython {version}: {error}; nothing is shown that cannot be proven"
+    )]
+    NotProven {
+        /// The process.
+        pid: i32,
+        /// The version.
+        version: String,
+        /// The invariant.
+        error: ProofError,
+    },
+    /// The kernel refuses.
+    #[error("no permission to read process {pid}: {why}; {remedy}")]
+    Permission {
+        /// The process.
+        pid: i32,
+        /// Which rule refuses.
+        why: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Exact samples need perf events.
+    #[error(
+        "no permission for perf events of process {pid}: {why}; {remedy}, or record without --exact"
+    )]
+    Perf {
+        /// The process.
+        pid: i32,
+        /// Which rule refuses.
+        why: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// It does not run, so it cannot be stopped by its own clock.
+    #[error(
+        "process {pid} is stopped (SIGSTOP or job control); continue it with `kill -CONT {pid}`, or look at it with `onlooker dump -p {pid}`"
+    )]
+    Stopped {
+        /// The process.
+        pid: i32,
+    },
+    /// A process has one tracer at most.
+    #[error(
+        "process {pid} is traced by process {tracer} already (a debugger or strace); end that, or record without --exact"
+    )]
+    Traced {
+        /// The process.
+        pid: i32,
+        /// Its tracer.
+        tracer: i32,
+    },
+    /// No signal is left.
+    #[error(
+        "process {pid} catches or blocks SIGURG, SIGWINCH and SIGCHLD, so none of them can stop it without harm; record without --exact"
+    )]
+    NoSignal {
+        /// The process.
+        pid: i32,
+    },
+    /// The machinery that stops threads failed.
+    #[error("process {pid} cannot be stopped for exact samples: {error}; record without --exact")]
+    Stop {
+        /// The process.
+        pid: i32,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The command could not be started.
+    #[error("cannot start {program}: {error}")]
+    CannotStart {
+        /// What was to be started.
+        program: String,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The launched program never ran an interpreter.
+    #[error(
+        "{program} (process {pid}) did not start a CPython interpreter within {seconds} s: {why}"
+    )]
+    NoInterpreter {
+        /// What was started.
+        program: String,
+        /// Its process.
+        pid: i32,
+        /// How long was waited.
+        seconds: u64,
+        /// What was seen last.
+        why: String,
+    },
+    /// Neither a process nor any of its descendants ever was Python.
+    #[error(
+        "neither process {pid} nor any child of it ran a supported CPython while it was watched"
+    )]
+    NoPython {
+        /// The root of the family.
+        pid: i32,
+    },
+    /// The output cannot be made.
+    #[error("cannot write {path}: {error}; choose another file with -o", path = .path.display())]
+    CannotCreate {
+        /// The output.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// Writing failed half-way.
+    #[error("writing {path} failed: {error}{kept}", path = .path.display())]
+    Write {
+        /// The output.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+        /// What is left and where, beginning with "; ".
+        kept: String,
+    },
+    /// An input cannot be opened.
+    #[error("cannot read {path}: {error}", path = .path.display())]
+    NoInput {
+        /// The input.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// An input is not what it should be.
+    #[error("{path}: {error}", path = .path.display())]
+    Data {
+        /// The input.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// No report.
+    #[error("{0}")]
+    Report(String),
+    /// `reads` has no figures, or none that can be compared.
+    #[error("not measured: {0}")]
+    NotMeasured(String),
+    /// The target cannot be read any more, for no known reason.
+    #[error("reading process {pid} failed: {error}")]
+    Read {
+        /// The process.
+        pid: i32,
+        /// What the kernel said.
+        error: ReadError,
+    },
+}
+
+impl Error {
+    /// The error for a process whose perf events may not be opened.
+    #[must_use]
+    pub fn perf(pid: i32, error: io::Error) -> Self {
+        if error.kind() != io::ErrorKind::PermissionDenied {
+            return Self::Stop { pid, error };
+        }
+        let (why, remedy) = permission::explain_perf(Path::new("/proc"));
+        Self::Perf { pid, why, remedy }
+    }
+
+    /// The exit code of a command that ends with it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => exit::USAGE,
+            Self::NoProcess { .. } | Self::IsThread { .. } => exit::NO_PROCESS,
+            Self::Zombie { .. } => exit::ZOMBIE,
+            Self::Exited { .. } => exit::EXITED,
+            Self::NotPython { .. } | Self::NoInterpreter { .. } | Self::NoPython { .. } => {
+                exit::NOT_PYTHON
+            }
+            Self::Unsupported { .. } => exit::UNSUPPORTED,
+            Self::NotReady { .. } => exit::NOT_READY,
+            Self::NotProven { .. } => exit::NOT_PROVEN,
+            Self::Permission { .. } | Self::Perf { .. } => exit::PERMISSION,
+            Self::Stopped { .. } => exit::STOPPED,
+            Self::Traced { .. } => exit::TRACED,
+            Self::NoSignal { .. } => exit::NO_SIGNAL,
+            Self::CannotStart { .. } => exit::CANNOT_START,
+            Self::CannotCreate { .. } => exit::CANNOT_CREATE,
+            Self::Write { .. } | Self::Read { .. } | Self::Stop { .. } => exit::IO,
+            Self::NoInput { .. } => exit::NO_INPUT,
+            Self::Data { .. } => exit::DATA,
+            Self::Report(_) => exit::EMPTY,
+            Self::NotMeasured(_) => exit::NOT_MEASURED,
+        }
+    }
+}

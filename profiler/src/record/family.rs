@@ -1,0 +1,371 @@
+//! Finds the processes to sample, in a thread of its own: attaching takes milliseconds, and the
+//! samples of others must not wait for it.
+//!
+//! A process belongs to the family when it is the root or the child of a member, Python or not:
+//! launchers and shells stand between. A child is found while its parent lives; one whose parent
+//! was gone before it was seen is not. Once found it is followed to its end, whoever its parent
+//! is by then.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use onlooker_recording::tables::{Mapping, Process};
+
+use super::describe::describe;
+use crate::attach::{Attached, Known};
+use crate::error::Error;
+use crate::target;
+
+/// The shortest time between two looks; a look may take a twentieth of the time between.
+const LOOK_EVERY: Duration = Duration::from_millis(4);
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_millis(50);
+const LOOK_SHARE: u32 = 20;
+/// A fork that will call exec at once is still its parent's image: it is given so long.
+const FORK_SETTLES: Duration = Duration::from_millis(4);
+/// Time between two tries to attach, from the first to the later ones.
+const FIRST_RETRY: Duration = Duration::from_millis(3);
+const LAST_RETRY: Duration = Duration::from_millis(500);
+/// What has not become Python in this time is not Python; it is looked at seldom from then on.
+const BECOMES_PYTHON: Duration = Duration::from_secs(1);
+
+/// What the finder says.
+#[derive(Debug)]
+pub enum News {
+    /// A process to sample.
+    Python(Box<Newcomer>),
+    /// A process that runs no Python, or none any more.
+    Other(i32),
+    /// A process that cannot be sampled, told once for each executable and reason.
+    Failed(Error),
+    /// A process is gone.
+    Gone(i32),
+    /// Every process is gone.
+    AllGone,
+}
+
+/// A process to sample.
+#[derive(Debug)]
+pub struct Newcomer {
+    /// Its interpreter.
+    pub attached: Attached,
+    /// Its row.
+    pub process: Process,
+    /// The files that it maps.
+    pub mappings: Vec<Mapping>,
+}
+
+impl Newcomer {
+    /// Gathers what a recording says about a process. Reads files.
+    #[must_use]
+    pub fn new(attached: Attached) -> Self {
+        let version = attached.version.to_string();
+        let (process, mappings) = describe(attached.pid, version, attached.executable.clone());
+        Self {
+            attached,
+            process,
+            mappings,
+        }
+    }
+}
+
+/// Looks for processes until it is dropped.
+#[derive(Debug)]
+pub struct Finder {
+    /// Where the loop hears of processes.
+    pub news: Receiver<News>,
+    lost: Sender<i32>,
+}
+
+impl Finder {
+    /// Starts to look after `root`, and its descendants with `children`. What is in `attached`
+    /// is sampled already.
+    #[must_use]
+    pub fn start(root: i32, attached: Option<&Attached>, children: bool) -> Self {
+        let (news, receiver) = channel();
+        let (lost, requests) = channel();
+        let mut family = Family {
+            members: HashMap::new(),
+            known: Known::default(),
+            reported: HashSet::new(),
+            not_python: HashSet::new(),
+            children,
+            news,
+        };
+        if let Some(attached) = attached {
+            family.known.learn(attached);
+        }
+        family.add(root, None, attached.is_some());
+        thread::spawn(move || family.run(&requests));
+        Self {
+            news: receiver,
+            lost,
+        }
+    }
+
+    /// Tells that a process has no interpreter any more: by its end, or by exec.
+    pub fn lost(&self, pid: i32) {
+        // A finder that has ended knows already.
+        let _ = self.lost.send(pid);
+    }
+}
+
+#[derive(Debug)]
+struct Member {
+    /// Tells it from a later process with the same id.
+    started: u64,
+    executable: Option<(u64, u64)>,
+    since: Instant,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// To be tried again.
+    Try { at: Instant, wait: Duration },
+    /// Sampled by the loop.
+    Sampled,
+    /// Never to be tried again.
+    Refused,
+}
+
+struct Family {
+    members: HashMap<i32, Member>,
+    known: Known,
+    /// Executables and exit codes of failures that were told.
+    reported: HashSet<(String, u8)>,
+    /// Executables that never became Python.
+    not_python: HashSet<(u64, u64)>,
+    children: bool,
+    news: Sender<News>,
+}
+
+impl Family {
+    fn run(mut self, lost: &Receiver<i32>) {
+        let mut pause = Duration::ZERO;
+        loop {
+            match lost.recv_timeout(pause) {
+                Ok(pid) => {
+                    self.try_again(pid);
+                    pause = Duration::ZERO;
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let start = Instant::now();
+            self.look();
+            if self.members.is_empty() {
+                let _ = self.news.send(News::AllGone);
+                return;
+            }
+            let slow = if self.children {
+                LOOK_EVERY
+            } else {
+                LOOK_AT_LEAST_EVERY
+            };
+            pause = (start.elapsed() * LOOK_SHARE).clamp(slow, LOOK_AT_LEAST_EVERY);
+            self.attach();
+        }
+    }
+
+    fn tell(&self, news: News) {
+        // Nobody listens at the end of the recording.
+        let _ = self.news.send(news);
+    }
+
+    fn try_again(&mut self, pid: i32) {
+        if let Some(member) = self.members.get_mut(&pid) {
+            member.since = Instant::now();
+            member.phase = Phase::Try {
+                at: member.since,
+                wait: FIRST_RETRY,
+            };
+        }
+    }
+
+    fn add(&mut self, pid: i32, parent: Option<i32>, sampled: bool) {
+        let Some(started) = started(pid) else { return };
+        let executable = executable(pid);
+        let parents = parent.and_then(|parent| self.members.get(&parent)?.executable);
+        let since = Instant::now();
+        // A fresh fork may be about to call exec.
+        let settles = parents.is_some() && parents == executable;
+        let phase = if sampled {
+            Phase::Sampled
+        } else {
+            Phase::Try {
+                at: since
+                    + if settles {
+                        FORK_SETTLES
+                    } else {
+                        Duration::ZERO
+                    },
+                wait: FIRST_RETRY,
+            }
+        };
+        let member = Member {
+            started,
+            executable,
+            since,
+            phase,
+        };
+        self.members.insert(pid, member);
+    }
+
+    /// Takes out who is gone and takes in who is new.
+    fn look(&mut self) {
+        let news = &self.news;
+        self.members.retain(|pid, member| {
+            let lives = started(*pid) == Some(member.started);
+            if !lives {
+                let _ = news.send(News::Gone(*pid));
+            }
+            lives
+        });
+        if !self.children {
+            return;
+        }
+        let mut parents: Vec<i32> = self.members.keys().copied().collect();
+        // Children of children that are new, too.
+        while let Some(parent) = parents.pop() {
+            for child in children(parent) {
+                if !self.members.contains_key(&child) {
+                    self.add(child, Some(parent), false);
+                    parents.push(child);
+                }
+            }
+        }
+    }
+
+    /// Tries whoever is due.
+    fn attach(&mut self) {
+        let now = Instant::now();
+        let due: Vec<i32> = self
+            .members
+            .iter()
+            .filter(|(_, member)| matches!(member.phase, Phase::Try { at, .. } if at <= now))
+            .map(|(pid, _)| *pid)
+            .collect();
+        for pid in due {
+            self.attach_one(pid);
+        }
+    }
+
+    fn attach_one(&mut self, pid: i32) {
+        let Some(member) = self.members.get_mut(&pid) else {
+            return;
+        };
+        let executable = executable(pid);
+        if executable != member.executable {
+            member.executable = executable;
+            member.since = Instant::now();
+            member.phase = Phase::Try {
+                at: member.since,
+                wait: FIRST_RETRY,
+            };
+        }
+        let age = member.since.elapsed();
+        let unlikely = executable.is_some_and(|file| self.not_python.contains(&file));
+        let error = if unlikely && age < BECOMES_PYTHON {
+            None
+        } else {
+            match self.known.attach(pid) {
+                Ok(attached) => {
+                    member.phase = Phase::Sampled;
+                    self.tell(News::Python(Box::new(Newcomer::new(attached))));
+                    return;
+                }
+                Err(error) => Some(error),
+            }
+        };
+        let Phase::Try { wait, .. } = member.phase else {
+            return;
+        };
+        let next = |wait| Phase::Try {
+            at: Instant::now() + wait,
+            wait,
+        };
+        match error {
+            None => member.phase = next(BECOMES_PYTHON),
+            Some(Error::NotPython { .. }) => {
+                if age > BECOMES_PYTHON {
+                    self.not_python.extend(executable);
+                }
+                member.phase = next((wait * 2).min(LAST_RETRY));
+                if wait > FIRST_RETRY {
+                    self.tell(News::Other(pid));
+                }
+            }
+            Some(
+                Error::NotReady { .. }
+                | Error::NotProven { .. }
+                | Error::Exited { .. }
+                | Error::NoProcess { .. }
+                | Error::Zombie { .. },
+            ) => member.phase = next((wait * 3 / 2).min(LAST_RETRY)),
+            Some(error) => {
+                member.phase = Phase::Refused;
+                let told = (target::executable(pid), error.exit_code());
+                if self.reported.insert(told) {
+                    self.tell(News::Failed(error));
+                }
+                self.tell(News::Other(pid));
+            }
+        }
+    }
+}
+
+/// When a process was started, in ticks since boot; `None` once it has ended.
+fn started(pid: i32) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split_ascii_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    // The 22nd field of the line; the state is the third.
+    fields.nth(18)?.parse().ok()
+}
+
+/// Device and inode of the program that a process runs.
+fn executable(pid: i32) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    Some((meta.dev(), meta.ino()))
+}
+
+/// The children of a process: as each of its threads lists its own, or where the kernel has no
+/// such lists by a look at every process.
+fn children(pid: i32) -> Vec<i32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for task in tasks.flatten() {
+        match fs::read_to_string(task.path().join("children")) {
+            Ok(list) => found.extend(
+                list.split_ascii_whitespace()
+                    .filter_map(|pid| pid.parse::<i32>().ok()),
+            ),
+            // The thread has ended, or this kernel has no lists.
+            Err(_) if task.path().exists() => return children_by_parent(pid),
+            Err(_) => {}
+        }
+    }
+    found
+}
+
+fn children_by_parent(pid: i32) -> Vec<i32> {
+    let Ok(process) = remoteprocess::Process::new(pid) else {
+        return Vec::new();
+    };
+    let all = process.child_processes().unwrap_or_default();
+    all.into_iter()
+        .filter(|(_, parent)| *parent == pid)
+        .map(|(child, _)| child)
+        .collect()
+}

@@ -1,0 +1,197 @@
+//! What the kernel says a thread is doing: `/proc/PID/task/TID/stat` and `syscall`.
+//!
+//! Both are kept open and read with one `pread`, at most once a millisecond per thread however
+//! high the rate. No function's name is ever looked at.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::sys::resource::{Resource, getrlimit};
+
+/// The shortest time between two readings of one file.
+const AT_MOST_EVERY_NS: u64 = 1_000_000;
+/// Files kept open where the process may open more.
+const MAX_FILES: u64 = 1 << 14;
+/// Bytes of `stat` up to the state, whatever the thread is called.
+const STAT_BYTES: usize = 128;
+/// Bytes of `syscall`: a number and eight words.
+const SYSCALL_BYTES: usize = 192;
+
+/// How many files may still be kept open: half of what the process may open, so that every
+/// other need is met. Beyond it files are opened for each reading.
+#[derive(Clone, Debug)]
+pub struct FileBudget(Arc<AtomicU64>);
+
+impl Default for FileBudget {
+    fn default() -> Self {
+        let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+        Self::of((soft / 2).min(MAX_FILES))
+    }
+}
+
+impl FileBudget {
+    fn of(files: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(files)))
+    }
+
+    /// Whether one more may be kept open, which it is then.
+    fn take(&self) -> bool {
+        let less = |left: u64| left.checked_sub(1);
+        let order = Ordering::Relaxed;
+        self.0.fetch_update(order, order, less).is_ok()
+    }
+}
+
+/// A file of `/proc` that is read again and again.
+#[derive(Debug)]
+struct Repeated {
+    path: String,
+    open: Option<File>,
+    budget: FileBudget,
+}
+
+impl Repeated {
+    fn new(path: String, budget: &FileBudget) -> Self {
+        Self {
+            path,
+            open: None,
+            budget: budget.clone(),
+        }
+    }
+
+    fn read<'a>(&mut self, buf: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        let length = match &self.open {
+            Some(file) => file.read_at(buf, 0)?,
+            None => {
+                let file = File::open(&self.path)?;
+                let length = file.read_at(buf, 0)?;
+                if self.budget.take() {
+                    self.open = Some(file);
+                }
+                length
+            }
+        };
+        Ok(&buf[..length])
+    }
+}
+
+impl Drop for Repeated {
+    fn drop(&mut self) {
+        if self.open.is_some() {
+            self.budget.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One thread as the kernel sees it.
+#[derive(Debug)]
+pub struct KernelThread {
+    stat: Repeated,
+    syscall: Repeated,
+    /// Whether it ran, and when that was read.
+    runs: Option<(u64, Option<bool>)>,
+    /// The address of the futex that it waited on, 0 for none, and when that was read.
+    futex: Option<(u64, u64)>,
+}
+
+impl KernelThread {
+    /// The thread `tid` of process `pid`. Opens nothing yet.
+    #[must_use]
+    pub fn new(pid: i32, tid: i32, budget: &FileBudget) -> Self {
+        let path = |name| format!("/proc/{pid}/task/{tid}/{name}");
+        Self {
+            stat: Repeated::new(path("stat"), budget),
+            syscall: Repeated::new(path("syscall"), budget),
+            runs: None,
+            futex: None,
+        }
+    }
+
+    /// Whether it is on a CPU or could be; `None` when the thread is gone.
+    pub fn runs(&mut self, now_ns: u64) -> Option<bool> {
+        if let Some((read_ns, runs)) = self.runs
+            && now_ns < read_ns + AT_MOST_EVERY_NS
+        {
+            return runs;
+        }
+        let mut buf = [0; STAT_BYTES];
+        let runs = self.stat.read(&mut buf).ok().and_then(state_of);
+        let runs = runs.map(|state| state == b'R');
+        self.runs = Some((now_ns, runs));
+        runs
+    }
+
+    /// Whether it waits on a futex in `range`; false where the kernel does not tell. Asks again
+    /// only after `every_ns`.
+    pub fn waits_in(&mut self, now_ns: u64, range: &Range<u64>, every_ns: u64) -> bool {
+        let futex = match self.futex {
+            Some((read_ns, futex)) if now_ns < read_ns + every_ns.max(AT_MOST_EVERY_NS) => futex,
+            _ => {
+                let mut buf = [0; SYSCALL_BYTES];
+                let futex = self.syscall.read(&mut buf).ok().and_then(futex_of);
+                let futex = futex.unwrap_or_default();
+                self.futex = Some((now_ns, futex));
+                futex
+            }
+        };
+        range.contains(&futex)
+    }
+}
+
+/// The state in the text of `stat`. The name before it stands in parentheses and may hold
+/// anything, parentheses too.
+fn state_of(stat: &[u8]) -> Option<u8> {
+    let close = stat.iter().rposition(|byte| *byte == b')')?;
+    stat.get(close + 2).copied()
+}
+
+/// The first argument of a futex call in the text of `syscall`.
+fn futex_of(line: &[u8]) -> Option<u64> {
+    const FUTEX: u64 = syscalls::Sysno::futex as u64;
+    let line = std::str::from_utf8(line).ok()?;
+    let mut words = line.split_ascii_whitespace();
+    let number: u64 = words.next()?.parse().ok()?;
+    let argument = words.next()?.strip_prefix("0x")?;
+    if number != FUTEX {
+        return None;
+    }
+    u64::from_str_radix(argument, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_stands_behind_the_last_parenthesis() {
+        assert_eq!(state_of(b"12 (a) R) S 1 2 3"), Some(b'S'));
+        assert_eq!(state_of(b"12 (python3) R 1"), Some(b'R'));
+        assert_eq!(state_of(b"12 (cut"), None);
+        assert_eq!(state_of(b""), None);
+    }
+
+    #[test]
+    fn only_a_futex_has_an_address() {
+        assert_eq!(futex_of(b"202 0x7f00 0x189 0x0"), Some(0x7f00));
+        assert_eq!(futex_of(b"0 0x7f00 0x189 0x0"), None);
+        assert_eq!(futex_of(b"running\n"), None);
+    }
+
+    #[test]
+    fn files_beyond_the_budget_are_not_kept_and_the_budget_comes_back() {
+        let budget = FileBudget::of(1);
+        let pid = std::process::id().cast_signed();
+        let mut first = KernelThread::new(pid, pid, &budget);
+        let mut second = KernelThread::new(pid, pid, &budget);
+        assert!(first.runs(0).is_some() && second.runs(0).is_some());
+        assert!(first.stat.open.is_some() && second.stat.open.is_none());
+        drop(first);
+        assert!(second.runs(AT_MOST_EVERY_NS).is_some());
+        assert!(second.stat.open.is_some());
+        assert_eq!(budget.0.load(Ordering::Relaxed), 0);
+    }
+}

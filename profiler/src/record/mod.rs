@@ -1,0 +1,22 @@
+//! From samples to a recording.
+//!
+//! Three threads: [`run`](mod@run) samples at the beat of the [`clock`], [`family`] finds
+//! processes and attaches to them, and the writing thread behind [`Recorder`] packs and writes.
+//! The first waits for none of the others. With `--exact` the stop thread takes the place of the
+//! first ([`exact`]).
+
+mod batch;
+pub mod clock;
+mod describe;
+pub mod exact;
+pub mod family;
+mod kernel;
+mod queue;
+#[cfg(test)]
+mod queue_tests;
+mod recorder;
+pub mod run;
+mod watched;
+
+pub use recorder::Recorder;
+pub(crate) use watched::TRIES;

@@ -1,0 +1,373 @@
+//! Turns the stacks of sessions into batches for the writing thread.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::mem;
+
+use onlooker_recording::tables::{Header, Mapping, Process, State, Totals};
+use onlooker_recording::write::WriteError;
+use onlooker_symbols::linetable::Position;
+use onlooker_symbols::names::CodeId;
+use onlooker_unwinder::memory::RemoteAddr;
+
+use super::batch::{Batch, NewLocation, NewProcess, NewThread, RawSample};
+use super::describe::Place;
+use super::kernel::KernelThread;
+use super::queue::{Offer, Queue};
+use crate::session::{StackFrame, ThreadLabel, ThreadStack, Trust};
+
+/// Beyond so many places the cache of their keys is emptied; the rows themselves stay.
+const MAX_CACHED_LOCATIONS: u32 = 1 << 20;
+/// A batch is handed over when it has so many samples or frames, or is so old.
+const BATCH_SAMPLES: usize = 4096;
+const BATCH_FRAMES: usize = 1 << 18;
+const BATCH_NS: u64 = 200_000_000;
+
+/// A recording that is being made, seen from the sampling thread.
+pub struct Recorder {
+    /// `None` once writing has failed.
+    queue: Option<Queue>,
+    batch: Batch,
+    totals: Totals,
+    processes: u32,
+    /// Each process with its key, so that none is added twice.
+    by_pid: HashMap<i32, (Process, u32)>,
+    threads: u32,
+    locations: u32,
+    /// Changes when keys of locations begin again at 0.
+    locations_epoch: u32,
+    /// Changes when samples were dropped: what a thread's next sample builds on is gone.
+    stacks_epoch: u32,
+    sent_ns: u64,
+}
+
+/// What is known of a stack besides its frames.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observed {
+    /// What its thread was doing.
+    pub(super) state: State,
+    /// How many samples it stands for.
+    pub(super) weight: u64,
+    /// Why it is not verified though it passed every check.
+    pub(super) reason: Option<&'static str>,
+}
+
+impl From<State> for Observed {
+    /// One sample.
+    fn from(state: State) -> Self {
+        Self {
+            state,
+            weight: 1,
+            reason: None,
+        }
+    }
+}
+
+/// What is kept of one process between samples.
+#[derive(Debug)]
+pub struct ProcessRows {
+    key: u32,
+    threads: HashMap<(RemoteAddr, u64), KnownThread>,
+    locations: HashMap<(CodeId, i32), u32>,
+    locations_epoch: u32,
+}
+
+impl ProcessRows {
+    /// Whether the thread of a stack was added already.
+    #[must_use]
+    pub fn knows(&self, stack: &ThreadStack) -> bool {
+        self.threads.contains_key(&(stack.tstate, stack.unique))
+    }
+
+    /// How the kernel sees the thread of a stack; `None` where it could not be found.
+    pub fn kernel(&mut self, stack: &ThreadStack) -> Option<&mut KernelThread> {
+        let known = self.threads.get_mut(&(stack.tstate, stack.unique))?;
+        known.kernel.as_mut()
+    }
+}
+
+/// What is kept of one thread between samples.
+#[derive(Debug)]
+struct KnownThread {
+    key: u32,
+    kernel: Option<KernelThread>,
+    /// The last stack, outermost frame first.
+    last: Vec<StackFrame>,
+    stacks_epoch: u32,
+    /// Tick in which it was seen last.
+    seen: u64,
+}
+
+impl Recorder {
+    /// Starts a recording.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn new<W>(out: W, header: &Header) -> Result<Self, WriteError>
+    where
+        W: Write + Send + 'static,
+    {
+        Ok(Self {
+            queue: Some(Queue::start(out, header)?),
+            batch: Batch::default(),
+            totals: Totals::default(),
+            processes: 0,
+            by_pid: HashMap::new(),
+            threads: 0,
+            locations: 0,
+            locations_epoch: 0,
+            stacks_epoch: 0,
+            sent_ns: 0,
+        })
+    }
+
+    /// Adds a process, once; again only when it has become another program by exec.
+    pub fn process(&mut self, process: Process, mappings: Vec<Mapping>) -> ProcessRows {
+        let key = match self.by_pid.get(&process.pid) {
+            // It has made its interpreter anew, or the first look was too early.
+            Some((known, key)) if *known == process => *key,
+            _ => {
+                let key = self.processes;
+                self.processes += 1;
+                self.by_pid.insert(process.pid, (process.clone(), key));
+                self.batch.processes.push(NewProcess { process, mappings });
+                key
+            }
+        };
+        ProcessRows {
+            key,
+            threads: HashMap::new(),
+            locations: HashMap::new(),
+            locations_epoch: self.locations_epoch,
+        }
+    }
+
+    /// Forgets a process that is gone.
+    pub fn process_ended(&mut self, rows: ProcessRows) {
+        let keys = rows.threads.into_values().map(|known| known.key);
+        self.batch.ended.extend(keys);
+    }
+
+    /// Begins a tick.
+    pub fn tick(&mut self) {
+        self.totals.ticks += 1;
+    }
+
+    /// Adds a thread that was not there before.
+    pub(super) fn thread(
+        &mut self,
+        rows: &mut ProcessRows,
+        stack: &ThreadStack,
+        label: ThreadLabel,
+        kernel: Option<KernelThread>,
+    ) {
+        let key = self.threads;
+        self.threads += 1;
+        self.batch.threads.push(NewThread {
+            key,
+            process: rows.key,
+            os_thread_id: label.os_thread_id,
+            thread_id: stack.thread_id,
+            interpreter: stack.interpreter,
+            name: label.name.unwrap_or_default(),
+        });
+        let known = KnownThread {
+            key,
+            kernel,
+            last: Vec::new(),
+            stacks_epoch: self.stacks_epoch,
+            seen: self.totals.ticks,
+        };
+        rows.threads.insert((stack.tstate, stack.unique), known);
+    }
+
+    /// Tells that the thread of a stack is still there though it has no sample in this tick.
+    pub fn seen(&self, rows: &mut ProcessRows, stack: &ThreadStack) {
+        if let Some(known) = rows.threads.get_mut(&(stack.tstate, stack.unique)) {
+            known.seen = self.totals.ticks;
+        }
+    }
+
+    /// Forgets threads that are gone once there are more of them than of others.
+    pub fn forget_threads(&mut self, rows: &mut ProcessRows, current: usize) {
+        if rows.threads.len() <= 2 * current + 16 {
+            return;
+        }
+        let now = self.totals.ticks;
+        let ended = &mut self.batch.ended;
+        rows.threads.retain(|_, known| {
+            if known.seen != now {
+                ended.push(known.key);
+            }
+            known.seen == now
+        });
+    }
+
+    /// Adds the stack of a thread that [`thread`](Self::thread) has added.
+    pub(super) fn sample(
+        &mut self,
+        rows: &mut ProcessRows,
+        stack: &ThreadStack,
+        observed: Observed,
+        time_ns: u64,
+        code: impl Fn(StackFrame) -> Option<Place>,
+    ) {
+        let reason = stack.trust.reason().or(observed.reason);
+        if stack.frames().is_empty() && matches!(stack.trust, Trust::Cut(_)) {
+            // There is nothing to keep of it.
+            self.lost(reason.unwrap_or_default(), 1);
+            return;
+        }
+        if rows.locations_epoch != self.locations_epoch {
+            rows.locations_epoch = self.locations_epoch;
+            rows.locations.clear();
+        }
+        let Some(known) = rows.threads.get_mut(&(stack.tstate, stack.unique)) else {
+            return;
+        };
+        known.seen = self.totals.ticks;
+        if known.stacks_epoch != self.stacks_epoch {
+            known.stacks_epoch = self.stacks_epoch;
+            known.last.clear();
+        }
+        // The frames that are as they were keep their ids.
+        let depth = stack.frames().len();
+        let same = known
+            .last
+            .iter()
+            .zip(stack.frames().iter().rev())
+            .take_while(|(old, new)| old == new)
+            .count();
+        known.last.truncate(same);
+        for frame in stack.frames().iter().take(depth - same).rev() {
+            let key = *rows
+                .locations
+                .entry((frame.code, frame.lasti))
+                .or_insert_with(|| {
+                    self.batch.locations.push(location(code(*frame)));
+                    self.locations += 1;
+                    self.locations - 1
+                });
+            self.batch.frames.push(key);
+            known.last.push(*frame);
+        }
+        self.batch.verified += u64::from(reason.is_none());
+        self.batch.samples.push(RawSample {
+            time_ns,
+            thread: known.key,
+            same: same as u32,
+            own: (depth - same) as u32,
+            state: observed.state,
+            reason,
+            weight: observed.weight,
+        });
+    }
+
+    /// Counts samples that gave nothing.
+    pub fn lost(&mut self, reason: &str, count: u64) {
+        let lost = &mut self.totals.lost;
+        match lost.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, sum)) => *sum += count,
+            None => lost.push((reason.to_owned(), count)),
+        }
+    }
+
+    /// Whether a batch is due: only then are the counts worth bringing up to date.
+    #[must_use]
+    pub fn is_due(&self, now_ns: u64) -> bool {
+        self.batch.samples.len() >= BATCH_SAMPLES
+            || self.batch.frames.len() >= BATCH_FRAMES
+            || now_ns >= self.sent_ns + BATCH_NS
+    }
+
+    /// Hands over what there is. When the writing thread cannot keep up, the samples are
+    /// dropped and counted as lost (`queue`).
+    ///
+    /// # Errors
+    /// When the output could not be written; nothing more can be recorded then.
+    pub fn send(&mut self, now_ns: u64) -> Result<(), WriteError> {
+        self.sent_ns = now_ns;
+        let batch = self.next_batch(now_ns);
+        let offer = self.queue.as_ref().map(|queue| queue.offer(batch));
+        match offer {
+            None | Some(Offer::Taken) => {}
+            Some(Offer::Full(mut batch)) => {
+                let (samples, verified) = (batch.samples.len() as u64, batch.verified);
+                self.totals.verified -= verified;
+                self.totals.unverified -= samples - verified;
+                let dropped = batch.drop_samples();
+                self.lost("queue", dropped);
+                self.stacks_epoch += 1;
+                self.batch = *batch;
+            }
+            Some(Offer::Gone) => return self.queue.take().map_or(Ok(()), Queue::join),
+        }
+        if self.locations > MAX_CACHED_LOCATIONS {
+            self.locations = 0;
+            self.locations_epoch += 1;
+            // Those that were not taken yet belong to samples that were dropped.
+            self.batch.locations.clear();
+            self.batch.forget_locations = true;
+        }
+        Ok(())
+    }
+
+    /// Takes the batch and counts its samples.
+    fn next_batch(&mut self, now_ns: u64) -> Batch {
+        let mut batch = mem::take(&mut self.batch);
+        let samples = batch.samples.len() as u64;
+        self.totals.verified += batch.verified;
+        self.totals.unverified += samples - batch.verified;
+        batch.totals = self.totals.clone();
+        batch.time_ns = now_ns;
+        batch
+    }
+
+    /// How many processes were added.
+    #[must_use]
+    pub fn processes(&self) -> u32 {
+        self.processes
+    }
+
+    /// The counts so far, but for samples that wait to be handed over.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// The counts that are not about single samples, to be brought up to date.
+    pub fn totals_mut(&mut self) -> &mut Totals {
+        &mut self.totals
+    }
+
+    /// Ends the recording.
+    ///
+    /// # Errors
+    /// When the output could not be written.
+    pub fn finish(mut self) -> Result<Totals, WriteError> {
+        let last = self.next_batch(self.sent_ns);
+        if let Some(queue) = self.queue {
+            queue.finish(last)?;
+        }
+        Ok(self.totals)
+    }
+}
+
+/// The row of a place; `<unknown>` where the address of the code object has had another since.
+fn location(place: Option<Place>) -> NewLocation {
+    let unknown = || Place {
+        name: "<unknown>".to_owned(),
+        filename: "<unknown>".to_owned(),
+        position: Position::default(),
+    };
+    let Place {
+        name,
+        filename,
+        position,
+    } = place.unwrap_or_else(unknown);
+    NewLocation {
+        name,
+        filename,
+        position,
+    }
+}

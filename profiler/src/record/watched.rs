@@ -1,0 +1,210 @@
+//! One process of a recording: its stacks, each with what its thread was doing.
+
+use onlooker_recording::tables::{State, Totals};
+use onlooker_unwinder::memory::{Class, Cost, RemoteAddr};
+
+use super::describe::place;
+use super::family::Newcomer;
+use super::kernel::{FileBudget, KernelThread};
+use super::recorder::{Observed, ProcessRows, Recorder};
+use crate::error::Error;
+use crate::session::{Session, ThreadStack};
+
+/// A stack that changed while it was read is taken again so often within a tick.
+pub(crate) const TRIES: usize = 30;
+/// What sleeping threads wait for is asked so often a second in all: some percent of a core.
+const QUESTIONS_PER_SECOND: u64 = 10_000;
+
+/// A list of threads may be torn once; a process without any in so many ticks has ended its
+/// interpreter or become another program.
+const EMPTY_TICKS: u32 = 3;
+
+/// A process that is sampled.
+pub(super) struct Watched {
+    pub(super) session: Session,
+    rows: ProcessRows,
+    files: FileBudget,
+    /// Ticks in a row that saw no thread.
+    empty_ticks: u32,
+}
+
+impl Watched {
+    pub(super) fn new(
+        newcomer: Newcomer,
+        recorder: &mut Recorder,
+        rate_hz: f64,
+        files: &FileBudget,
+    ) -> Self {
+        Self {
+            rows: recorder.process(newcomer.process, newcomer.mappings),
+            session: Session::new(newcomer.attached, rate_hz),
+            files: files.clone(),
+            empty_ticks: 0,
+        }
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.session.pid
+    }
+
+    /// Takes a sample of all threads; false when the process runs no interpreter any more.
+    pub(super) fn sample(&mut self, recorder: &mut Recorder, now_ns: u64) -> Result<bool, Error> {
+        self.session.sample(TRIES)?;
+        if !self.session.has_interpreter() {
+            recorder.lost("no interpreter", 1);
+            self.empty_ticks += 1;
+            return Ok(self.empty_ticks < EMPTY_TICKS);
+        }
+        self.empty_ticks = 0;
+        self.meet_new_threads(recorder);
+        let held = self.session.stacks().any(|stack| stack.owns_gil);
+        let threads = self.session.stacks().count();
+        let every_ns = questions_every_ns(threads);
+        for stack in self.session.stacks() {
+            let state = match self.rows.kernel(stack) {
+                Some(kernel) => state(&self.session, stack, kernel, now_ns, held, every_ns),
+                None => State {
+                    holds_gil: stack.owns_gil,
+                    waits_for_gil: stack.gil_requested == Some(true),
+                    known: true,
+                    ..State::default()
+                },
+            };
+            let observed = Observed::from(state);
+            recorder.sample(&mut self.rows, stack, observed, now_ns, |frame| {
+                place(&self.session, frame)
+            });
+        }
+        recorder.forget_threads(&mut self.rows, threads);
+        Ok(true)
+    }
+
+    /// Adds one stack of the last sample, of a thread that was stopped while it ran or that sleeps
+    /// since before it was read.
+    pub(super) fn exact(
+        &mut self,
+        recorder: &mut Recorder,
+        now_ns: u64,
+        (tstate, running): (RemoteAddr, bool),
+        (weight, reason): (u64, Option<&'static str>),
+    ) {
+        self.meet_new_threads(recorder);
+        let Some(stack) = self.session.stacks().find(|s| s.tstate == tstate) else {
+            return;
+        };
+        let waits_for_gil = match self.rows.kernel(stack) {
+            Some(kernel) if !running => {
+                // The holder is not among the stacks of this sample.
+                let every_ns = questions_every_ns(self.session.threads());
+                waits_for_gil(&self.session, stack, kernel, now_ns, every_ns)
+            }
+            _ => false,
+        };
+        let state = State {
+            running,
+            sleeping: !running,
+            holds_gil: stack.owns_gil,
+            waits_for_gil,
+            known: true,
+        };
+        let observed = Observed {
+            state,
+            weight,
+            reason,
+        };
+        recorder.sample(&mut self.rows, stack, observed, now_ns, |frame| {
+            place(&self.session, frame)
+        });
+    }
+
+    /// Forgets the threads that a sample of all threads has not seen any more.
+    pub(super) fn forget_threads(&mut self, recorder: &mut Recorder) {
+        let mut current = 0;
+        for stack in self.session.stacks() {
+            recorder.seen(&mut self.rows, stack);
+            current += 1;
+        }
+        recorder.forget_threads(&mut self.rows, current);
+    }
+
+    fn meet_new_threads(&mut self, recorder: &mut Recorder) {
+        let new: Vec<RemoteAddr> = self
+            .session
+            .stacks()
+            .filter(|stack| !self.rows.knows(stack))
+            .map(|stack| stack.tstate)
+            .collect();
+        for tstate in new {
+            let label = self.session.label(tstate);
+            let kernel = label
+                .os_thread_id
+                .map(|tid| KernelThread::new(self.session.pid, tid, &self.files));
+            if let Some(stack) = self.session.stacks().find(|s| s.tstate == tstate) {
+                recorder.thread(&mut self.rows, stack, label, kernel);
+            }
+        }
+    }
+
+    /// Adds what reading it has cost.
+    pub(super) fn add_cost(&self, totals: &mut Totals) {
+        let stacks = self.session.cost(Class::Stacks);
+        let Cost { calls, bytes, .. } = self.session.cost(Class::Code);
+        totals.retries += self.session.retries();
+        totals.read_calls += stacks.calls;
+        totals.read_segments += stacks.segments;
+        totals.read_bytes += stacks.bytes;
+        totals.code_calls += calls;
+        totals.code_bytes += bytes;
+    }
+
+    /// Forgets it.
+    pub(super) fn end(self, recorder: &mut Recorder) {
+        recorder.process_ended(self.rows);
+    }
+}
+
+/// What a thread is doing, from the kernel and from the interpreter's own fields.
+fn state(
+    session: &Session,
+    stack: &ThreadStack,
+    kernel: &mut KernelThread,
+    now_ns: u64,
+    held: bool,
+    every_ns: u64,
+) -> State {
+    let runs = kernel.runs(now_ns);
+    let sleeping = runs == Some(false);
+    // While nobody has the lock nobody waits for it.
+    let may_wait = stack.gil_requested.is_some() || (sleeping && held);
+    let waits_for_gil = may_wait && waits_for_gil(session, stack, kernel, now_ns, every_ns);
+    State {
+        running: runs == Some(true),
+        sleeping,
+        holds_gil: stack.owns_gil,
+        waits_for_gil,
+        known: true,
+    }
+}
+
+/// Whether a thread waits for the interpreter lock; before 3.15, whether one that sleeps does.
+fn waits_for_gil(
+    session: &Session,
+    stack: &ThreadStack,
+    kernel: &mut KernelThread,
+    now_ns: u64,
+    every_ns: u64,
+) -> bool {
+    match stack.gil_requested {
+        _ if stack.owns_gil => false,
+        Some(requested) => requested,
+        // Nothing in the interpreter says who waits, but the kernel knows on what a thread sleeps.
+        None => session
+            .lock(stack.interpreter)
+            .is_some_and(|lock| kernel.waits_in(now_ns, &lock, every_ns)),
+    }
+}
+
+/// So seldom is it asked of each of so many threads what it waits for.
+fn questions_every_ns(threads: usize) -> u64 {
+    threads as u64 * (1_000_000_000 / QUESTIONS_PER_SECOND)
+}

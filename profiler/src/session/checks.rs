@@ -1,0 +1,104 @@
+//! Whether a stack that was read is a stack that was.
+//!
+//! A running thread pushes and pops frames while it is read. Each check finds stacks that
+//! cannot have been; one line in [`CHECKS`] adds or removes it. README.md says what each is
+//! worth.
+
+use onlooker_symbols::names::CodeTable;
+use onlooker_unwinder::frames::is_entry;
+use onlooker_unwinder::layout::{FrameRoot, Frames, Layout, owner};
+use onlooker_unwinder::sampler::Thread;
+
+use super::resolve::Resolved;
+
+/// What a check looks at.
+pub(super) struct Evidence<'a> {
+    pub(super) thread: &'a Thread,
+    pub(super) resolved: &'a Resolved,
+    pub(super) layout: &'a Layout,
+    pub(super) codes: &'a CodeTable,
+    /// Calls that read the thread's memory.
+    pub(super) calls: u32,
+    /// Whether the names of this sample were read after its stack: then they may belong to a
+    /// code object that came later.
+    pub(super) new_codes: bool,
+}
+
+/// A check: whether the stack passes.
+type Check = fn(&Evidence<'_>) -> bool;
+
+/// The checks in the order in which they are made, with the reason that a stack is marked with
+/// when it fails. What a reason means is documented in the README.
+pub(super) const CHECKS: &[(&str, Check)] = &[
+    ("moved", one_window),
+    ("code", known_code),
+    ("instruction", instructions_in_code),
+    ("gap", frames_adjacent),
+    ("root", ends_at_a_root),
+    ("changed", still_the_same),
+];
+
+/// The first check that a stack fails.
+pub(super) fn first_failure(evidence: &Evidence<'_>) -> Option<&'static str> {
+    CHECKS
+        .iter()
+        .find(|(_, check)| !check(evidence))
+        .map(|(reason, _)| *reason)
+}
+
+/// All of its memory came from one call. What a second call fetched belongs to a later instant.
+fn one_window(evidence: &Evidence<'_>) -> bool {
+    evidence.calls <= 1
+}
+
+/// Every code object was known before the stack was read and still is the same after it: only
+/// then its names are surely those of the frame.
+fn known_code(evidence: &Evidence<'_>) -> bool {
+    !evidence.new_codes && !evidence.resolved.faults().code
+}
+
+/// Every instruction lies in its code object.
+fn instructions_in_code(evidence: &Evidence<'_>) -> bool {
+    !evidence.resolved.faults().instruction
+}
+
+/// Frames that are neighbours in a chunk lie side by side: a frame begins where the one that
+/// was pushed before it ends (`_PyThreadState_PushFrame`, `Python/pystate.c`).
+fn frames_adjacent(evidence: &Evidence<'_>) -> bool {
+    !evidence.resolved.faults().gap
+}
+
+/// Its outermost link can be one. A generator that is suspended has no caller, so a walk that
+/// meets one in the moment of its suspension ends there as if the stack did.
+fn ends_at_a_root(evidence: &Evidence<'_>) -> bool {
+    let Some((outermost, slot)) = evidence.resolved.outermost() else {
+        return true;
+    };
+    match (&evidence.layout.frames, evidence.layout.thread.root) {
+        // The walk itself ends only at the base frame.
+        (
+            _,
+            FrameRoot::Direct {
+                base_frame: Some(_),
+                ..
+            },
+        ) => true,
+        // From 3.12 on, C code that runs Python code leaves an entry frame below.
+        (Frames::Interpreter(frame), _) if frame.first_entry_owner.is_some() => {
+            is_entry(frame, outermost.owner)
+        }
+        (Frames::Interpreter(_), _) => outermost.owner != owner::GENERATOR,
+        (Frames::Objects(_), _) => {
+            slot.is_none_or(|slot| !evidence.codes.at(slot).header.is_generator())
+        }
+    }
+}
+
+/// Two copies of its moving part, read in one call, agree; or it is link by link the stack of
+/// the sample before.
+fn still_the_same(evidence: &Evidence<'_>) -> bool {
+    evidence
+        .thread
+        .copies_agree
+        .unwrap_or(!evidence.resolved.changed)
+}

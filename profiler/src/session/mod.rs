@@ -1,0 +1,539 @@
+//! Samples with names: a proven interpreter, watched over time.
+
+mod checks;
+mod resolve;
+mod thread_names;
+mod tids;
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use onlooker_symbols::PyVersion;
+use onlooker_symbols::names::{CodeId, CodeObject, CodeSlot, CodeTable};
+use onlooker_unwinder::frames::Cut;
+use onlooker_unwinder::layout::gil;
+use onlooker_unwinder::memory::{Class, Cost, ReadError, RemoteAddr};
+use onlooker_unwinder::sampler::readahead::Mappings;
+use onlooker_unwinder::sampler::{Outcome, Sampler, Thread};
+
+use crate::attach::{Attached, read_error};
+use crate::error::Error;
+use crate::target::maps::Maps;
+use crate::target::memory::TargetMemory;
+use crate::target::threads;
+use checks::Evidence;
+use resolve::Resolved;
+use tids::Tids;
+
+/// Mappings change when a program grows; read-ahead only needs to know roughly.
+const MAPPINGS_EVERY: Duration = Duration::from_secs(1);
+/// Beyond this rate the lists and the identities of code objects are not read with every sample.
+const FAST_HZ: f64 = 2000.0;
+/// The lists of interpreters and threads are followed at most so often, however high the rate.
+const LISTS_EVERY: Duration = Duration::from_millis(1);
+/// Identities of code objects are read again at most so often while none was found to change.
+const CODES_EVERY: Duration = Duration::from_micros(250);
+/// A program that was seen to free code objects has them looked at with every sample for so
+/// long.
+const CODES_MOVE_FOR: Duration = Duration::from_secs(10);
+/// A stack that did not change in so many attempts rests.
+const CALM_AFTER: u8 = 8;
+/// A thread's name may be set after it was first seen.
+const NAMES_EVERY: Duration = Duration::from_secs(1);
+
+/// One frame that runs Python code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StackFrame {
+    /// Its code object.
+    pub code: CodeId,
+    /// Where the table of code objects has it.
+    pub slot: CodeSlot,
+    /// Byte offset of its instruction.
+    pub lasti: i32,
+}
+
+/// How sure a stack is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It passed every check.
+    Verified,
+    /// It is kept, but failed this check in every try.
+    Unverified(&'static str),
+    /// It is not whole; the frames that are there are good up to the cut.
+    Cut(Cut),
+}
+
+impl Trust {
+    /// The reason, for anything but a verified stack.
+    #[must_use]
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Verified => None,
+            Self::Unverified(reason) => Some(reason),
+            Self::Cut(cut) => Some(cut.name()),
+        }
+    }
+}
+
+/// The stack of one thread in one sample.
+#[derive(Clone, Debug)]
+pub struct ThreadStack {
+    /// Address of its thread state: its identity within the process.
+    pub tstate: RemoteAddr,
+    /// Id of its interpreter, 0 for the main one.
+    pub interpreter: i64,
+    /// `threading.get_ident()`.
+    pub thread_id: u64,
+    /// What tells it from a later thread state at the same address.
+    pub unique: u64,
+    /// Whether it waits for the interpreter lock; `None` where the interpreter does not say.
+    pub gil_requested: Option<bool>,
+    /// Whether it held the interpreter lock.
+    pub owns_gil: bool,
+    /// How sure the frames are.
+    pub trust: Trust,
+    /// Whether it was seen in the current sample.
+    current: bool,
+    resolved: Resolved,
+    /// Whether what was resolved must be looked up again in the next sample.
+    stale: bool,
+    /// Attempts in a row in which nothing changed.
+    calm: u8,
+}
+
+impl ThreadStack {
+    /// Its frames, newest first.
+    #[must_use]
+    pub fn frames(&self) -> &VecDeque<StackFrame> {
+        &self.resolved.frames
+    }
+}
+
+/// Names of a thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThreadLabel {
+    /// The kernel's id as we see it.
+    pub os_thread_id: Option<i32>,
+    /// Python's name, else the kernel's.
+    pub name: Option<String>,
+}
+
+/// A process that is being watched.
+#[derive(Debug)]
+pub struct Session {
+    /// The process.
+    pub pid: i32,
+    /// The version of its interpreter.
+    pub version: PyVersion,
+    /// Its executable.
+    pub executable: String,
+    sampler: Sampler<TargetMemory>,
+    codes: CodeTable,
+    stacks: Vec<ThreadStack>,
+    /// Where in `stacks` the threads of the sampler are.
+    places: Vec<usize>,
+    /// Threads of the sampler whose stacks are not accepted yet.
+    pending: Vec<usize>,
+    /// Whether samples come so fast that not everything is read again for each of them.
+    fast: bool,
+    lists_read: Option<Instant>,
+    codes_read: Option<Instant>,
+    codes_moved: Option<Instant>,
+    tids: Tids,
+    /// By thread state and what is unique about it.
+    labels: HashMap<(RemoteAddr, u64), ThreadLabel>,
+    names: thread_names::Names,
+    names_read: Option<Instant>,
+    /// When the last sample was begun.
+    sampled: Instant,
+    mappings_read: Instant,
+    retries: u64,
+}
+
+impl Session {
+    /// Watches a proven interpreter, about `rate_hz` times a second.
+    #[must_use]
+    pub fn new(attached: Attached, rate_hz: f64) -> Self {
+        let rate = if rate_hz.is_finite() {
+            rate_hz.max(1.0) as usize
+        } else {
+            1000
+        };
+        Self {
+            pid: attached.pid,
+            version: attached.version,
+            executable: attached.executable,
+            sampler: attached.sampler,
+            codes: CodeTable::new(rate),
+            stacks: Vec::new(),
+            places: Vec::new(),
+            pending: Vec::new(),
+            fast: rate_hz > FAST_HZ,
+            lists_read: None,
+            codes_read: None,
+            codes_moved: None,
+            tids: Tids::new(attached.pid),
+            labels: HashMap::new(),
+            names: thread_names::Names::new(),
+            names_read: None,
+            sampled: Instant::now(),
+            mappings_read: Instant::now(),
+            retries: 0,
+        }
+    }
+
+    /// The sampler, to measure it.
+    pub fn sampler_mut(&mut self) -> &mut Sampler<TargetMemory> {
+        &mut self.sampler
+    }
+
+    /// What was read so far.
+    #[must_use]
+    pub fn cost(&self, class: Class) -> Cost {
+        self.sampler.cost(class)
+    }
+
+    /// Reads that were repeated because a stack had changed under them.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.retries
+    }
+
+    /// The code object of a frame of the last sample.
+    #[must_use]
+    pub fn code(&self, frame: StackFrame) -> Option<&CodeObject> {
+        self.codes.find(frame.slot, frame.code)
+    }
+
+    /// The stacks of the last sample.
+    pub fn stacks(&self) -> impl Iterator<Item = &ThreadStack> {
+        self.stacks.iter().filter(|stack| stack.current)
+    }
+
+    /// How many threads the last sample of all threads has seen.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.sampler.threads().len()
+    }
+
+    /// Where the runtime of its interpreter is.
+    #[must_use]
+    pub fn runtime(&self) -> RemoteAddr {
+        self.sampler.runtime()
+    }
+
+    /// Whether a thread held its interpreter's lock at the sample's last read: one instant for
+    /// all threads, so that a lock has one holder at most. ([`ThreadStack::owns_gil`] belongs to
+    /// the instant of the stack, which may be that of an earlier try.)
+    #[must_use]
+    pub fn holds_gil(&self, tstate: RemoteAddr) -> bool {
+        self.sampler.holds_gil(tstate)
+    }
+
+    /// Whether the last sample found an interpreter with threads. It does not while the process
+    /// starts or ends, and not after an exec, which moves the runtime.
+    #[must_use]
+    pub fn has_interpreter(&self) -> bool {
+        self.sampler.lists_cut() != Some(Cut::Unreadable) && self.stacks().next().is_some()
+    }
+
+    /// Takes a sample of all threads. A stack that fails a check is taken again at once, at
+    /// most `tries` times in all; then it is kept with the reason.
+    ///
+    /// # Errors
+    /// When the process is gone or may not be read.
+    pub fn sample(&mut self, tries: usize) -> Result<(), Error> {
+        self.sampled = Instant::now();
+        if self.mappings_read.elapsed() > MAPPINGS_EVERY {
+            self.mappings_read = Instant::now();
+            if let Ok(maps) = Maps::read(self.pid) {
+                self.sampler.set_mappings(Mappings::new(maps.anonymous));
+            }
+        }
+        let evicted = self.codes.evict();
+        for stack in &mut self.stacks {
+            stack.current = false;
+            if evicted || stack.stale {
+                stack.resolved.clear();
+                stack.stale = false;
+            }
+        }
+        let result = self.attempts(tries.max(1));
+        result.map_err(|error| read_error(self.pid, error))?;
+        // A thread that has ended keeps nothing.
+        if self.stacks.len() > 2 * self.sampler.threads().len() + 16 {
+            self.stacks.retain(|stack| stack.current);
+            let stacks = &self.stacks;
+            self.labels
+                .retain(|key, _| stacks.iter().any(|s| (s.tstate, s.unique) == *key));
+        }
+        Ok(())
+    }
+
+    /// Takes a sample of these thread states only, which an earlier sample of all threads has
+    /// seen; the lists of threads are not followed.
+    ///
+    /// # Errors
+    /// When the process is gone or may not be read.
+    pub fn sample_of(&mut self, tstates: &[RemoteAddr], tries: usize) -> Result<(), Error> {
+        self.sampled = Instant::now();
+        for stack in &mut self.stacks {
+            stack.current = false;
+        }
+        let threads = self.sampler.threads().iter().enumerate();
+        let chosen = threads.filter(|(_, thread)| tstates.contains(&thread.tstate));
+        self.pending.clear();
+        self.pending.extend(chosen.map(|(index, _)| index));
+        let result = self.attempts_of_pending(tries.max(1));
+        result.map_err(|error| read_error(self.pid, error))
+    }
+
+    fn attempts_of_pending(&mut self, tries: usize) -> Result<(), ReadError> {
+        let now = Instant::now();
+        self.sampler.sample_some(&self.pending)?;
+        self.judge(now)?;
+        self.try_again(now, tries)
+    }
+
+    /// All threads once, then those again that were not accepted.
+    fn attempts(&mut self, tries: usize) -> Result<(), ReadError> {
+        let now = Instant::now();
+        let known = self.fast && self.lists_read.is_some_and(|read| now - read < LISTS_EVERY);
+        if known {
+            self.pending.clear();
+            self.pending.extend(0..self.sampler.threads().len());
+            self.sampler.sample_some(&self.pending)?;
+        } else {
+            self.lists_read = Some(now);
+            self.sampler.sample()?;
+            self.pending.clear();
+            self.pending.extend(0..self.sampler.threads().len());
+            self.find_places();
+        }
+        self.judge(now)?;
+        self.try_again(now, tries)
+    }
+
+    /// The threads that were not accepted, until they are or all tries but the first are used.
+    fn try_again(&mut self, now: Instant, tries: usize) -> Result<(), ReadError> {
+        for _ in 1..tries {
+            if self.pending.is_empty() {
+                break;
+            }
+            self.retries += 1;
+            self.sampler.sample_some(&self.pending)?;
+            self.judge(now)?;
+        }
+        Ok(())
+    }
+
+    /// Brings `places` up to date with the threads of the sampler.
+    fn find_places(&mut self) {
+        for (index, thread) in self.sampler.threads().iter().enumerate() {
+            let known = self.places.get(index).copied();
+            let place = known
+                .filter(|at| {
+                    self.stacks
+                        .get(*at)
+                        .is_some_and(|s| s.tstate == thread.tstate)
+                })
+                .or_else(|| self.stacks.iter().position(|s| s.tstate == thread.tstate))
+                .unwrap_or_else(|| {
+                    self.stacks.push(ThreadStack::new(thread.tstate));
+                    self.stacks.len() - 1
+                });
+            self.places.truncate(index);
+            self.places.push(place);
+        }
+        self.places.truncate(self.sampler.threads().len());
+    }
+
+    /// Takes over what the sampler read of the pending threads, and keeps those pending whose
+    /// stacks fail a check.
+    fn judge(&mut self, now: Instant) -> Result<(), ReadError> {
+        let mut unknown = false;
+        for index in &self.pending {
+            let thread = &self.sampler.threads()[*index];
+            let resolved = &mut self.stacks[self.places[*index]].resolved;
+            resolved.update(&thread.frames, &thread.chunks, &self.codes);
+            unknown |= resolved.faults().code;
+        }
+        let lately = |at: Option<Instant>, within| at.is_some_and(|at| now - at < within);
+        let due = unknown
+            || !self.fast
+            || !lately(self.codes_read, CODES_EVERY)
+            || lately(self.codes_moved, CODES_MOVE_FOR);
+        let moved = due && self.refresh_codes(now)?;
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.retain(|index| !self.accept(*index, moved));
+        self.pending = pending;
+        Ok(())
+    }
+
+    /// Reads the identities of the pending threads' code objects again, and the names of new
+    /// ones. Whether one that was known is gone or another.
+    fn refresh_codes(&mut self, now: Instant) -> Result<bool, ReadError> {
+        self.codes_read = Some(now);
+        self.codes.begin();
+        for index in &self.pending {
+            self.stacks[self.places[*index]]
+                .resolved
+                .want(&mut self.codes);
+        }
+        let layout = self.sampler.layout().clone();
+        let memory = self.sampler.memory_mut();
+        let class = memory.set_class(Class::Code);
+        let refreshed = self.codes.refresh(memory, &layout);
+        memory.set_class(class);
+        let refreshed = refreshed?;
+        if refreshed.slots_changed {
+            self.codes_moved = Some(now);
+            self.stacks
+                .iter_mut()
+                .for_each(|stack| stack.resolved.clear());
+        }
+        Ok(refreshed.slots_changed)
+    }
+
+    /// Judges the stack of one thread; whether it needs no further try.
+    fn accept(&mut self, index: usize, codes_moved: bool) -> bool {
+        let thread = &self.sampler.threads()[index];
+        let stack = &mut self.stacks[self.places[index]];
+        if thread.outcome == Some(Outcome::NotAlive) {
+            stack.current = false;
+            return true;
+        }
+        stack.current = true;
+        stack.interpreter = thread.interpreter_id;
+        stack.thread_id = thread.state.map(|s| s.thread_id).unwrap_or_default();
+        stack.unique = thread.state.map(|s| s.unique).unwrap_or_default();
+        stack.gil_requested = thread.state.and_then(|s| s.gil_requested);
+        stack.owns_gil = self.sampler.holds_gil(thread.tstate);
+        // Names that were read after the stack serve to show it, not to trust it.
+        let new_codes = codes_moved || stack.resolved.faults().code;
+        if new_codes {
+            let changed = stack.resolved.changed;
+            stack
+                .resolved
+                .update(&thread.frames, &thread.chunks, &self.codes);
+            stack.resolved.changed |= changed;
+        }
+        let evidence = Evidence {
+            thread,
+            resolved: &stack.resolved,
+            layout: self.sampler.layout(),
+            codes: &self.codes,
+            calls: self.sampler.calls_of(index),
+            new_codes,
+        };
+        stack.trust = match thread.outcome {
+            Some(Outcome::Cut(cut)) => Trust::Cut(cut),
+            _ => match checks::first_failure(&evidence) {
+                Some(reason) => Trust::Unverified(reason),
+                None => Trust::Verified,
+            },
+        };
+        // A stack that moves is read twice in one call; one that rests is compared with itself.
+        stack.calm = if stack.resolved.changed {
+            0
+        } else {
+            stack.calm.saturating_add(1)
+        };
+        let twice = stack.calm < CALM_AFTER;
+        let accepted = stack.trust == Trust::Verified;
+        self.sampler.read_twice(index, twice);
+        accepted
+    }
+
+    /// The kernel's id, as we see it, of the thread that a thread state of the last sample
+    /// belongs to now. Up to 3.10 this is a small read.
+    pub fn os_thread_id(&mut self, tstate: RemoteAddr) -> Option<i32> {
+        let threads = self.sampler.threads();
+        let state = threads.iter().find(|t| t.tstate == tstate)?.state?;
+        self.tids.of(self.sampler.memory_mut(), &state)
+    }
+
+    /// Kernel id and name of a thread of the last sample. Reads, and asks the kernel, when the
+    /// thread is new and once a second.
+    pub fn label(&mut self, tstate: RemoteAddr) -> ThreadLabel {
+        let stale = self
+            .names_read
+            .is_none_or(|read| read.elapsed() > NAMES_EVERY);
+        let key = |thread: &Thread| (thread.tstate, thread.state.map_or(0, |s| s.unique));
+        let known = self.sampler.threads().iter().find(|t| t.tstate == tstate);
+        if let Some(label) = known.and_then(|thread| self.labels.get(&key(thread)))
+            && !(stale && label.name.is_none())
+        {
+            return label.clone();
+        }
+        // One reading serves all new threads of a sample, and no later one: idents are used
+        // again, and an older reading may name the thread that had this one's before.
+        if self.names_read.is_none_or(|read| read < self.sampled) {
+            self.read_names();
+        }
+        let threads = self.sampler.threads();
+        let Some(thread) = threads.iter().find(|t| t.tstate == tstate) else {
+            return ThreadLabel::default();
+        };
+        let Some(state) = thread.state else {
+            return ThreadLabel::default();
+        };
+        let interpreter = thread.interpreter;
+        let os_thread_id = self.tids.of(self.sampler.memory_mut(), &state);
+        let inner = os_thread_id.and_then(|tid| self.tids.inner(tid));
+        // A child by fork may keep its parent's id in the one thread that it has.
+        let own = |name: &&thread_names::Name| {
+            name.native_id.is_none() || name.native_id == inner || os_thread_id == Some(self.pid)
+        };
+        let name = self.names.get(&(interpreter, state.thread_id));
+        let name = name.filter(own).map(|name| name.name.clone());
+        let name = name.or_else(|| threads::comm(self.pid, os_thread_id?));
+        let label = ThreadLabel { os_thread_id, name };
+        self.labels.insert((tstate, state.unique), label.clone());
+        label
+    }
+
+    /// Where the lock of an interpreter is, and what threads that want it wait on.
+    #[must_use]
+    pub fn lock(&self, interpreter: i64) -> Option<Range<u64>> {
+        let of_interpreter = || {
+            let mut all = self.sampler.interpreters().iter();
+            all.find(|i| i.id == interpreter)?.gil
+        };
+        let start = match self.sampler.layout().runtime.gil {
+            Some(offset) => self.sampler.runtime().offset(offset),
+            None => of_interpreter(),
+        };
+        let start = start.filter(|start| !start.is_null())?.0;
+        Some(start.checked_add(gil::COND)?..start.checked_add(gil::BYTES)?)
+    }
+
+    fn read_names(&mut self) {
+        let interpreters: Vec<RemoteAddr> =
+            self.sampler.interpreters().iter().map(|i| i.addr).collect();
+        let layout = self.sampler.layout().clone();
+        let names = thread_names::read(self.sampler.memory_mut(), &layout, &interpreters);
+        // A failure means that the process is gone, which the next sample will tell.
+        self.names = names.unwrap_or_default();
+        self.names_read = Some(Instant::now());
+    }
+}
+
+impl ThreadStack {
+    fn new(tstate: RemoteAddr) -> Self {
+        Self {
+            tstate,
+            interpreter: 0,
+            thread_id: 0,
+            unique: 0,
+            gil_requested: None,
+            owns_gil: false,
+            trust: Trust::Verified,
+            current: false,
+            resolved: Resolved::default(),
+            stale: false,
+            calm: 0,
+        }
+    }
+}

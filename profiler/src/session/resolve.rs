@@ -1,0 +1,163 @@
+//! From links to frames with code, kept from sample to sample.
+//!
+//! Nearly all of a stack is as it was in the sample before. What is the same from the outermost
+//! frame on keeps what was found out about it; only the rest is looked up and judged. Whether
+//! every frame so far is sound is carried from link to link, so that the newest link answers
+//! for the whole stack.
+
+use std::collections::VecDeque;
+
+use onlooker_symbols::names::{CodeSlot, CodeTable};
+use onlooker_unwinder::code::{CodeRange, Position};
+use onlooker_unwinder::datastack::Chunk;
+use onlooker_unwinder::frames::RawFrame;
+use onlooker_unwinder::layout::owner;
+use onlooker_unwinder::memory::RemoteAddr;
+
+use super::StackFrame;
+
+/// What is wrong with a stack up to some link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Faults {
+    /// An instruction lies outside of its code object.
+    pub(super) instruction: bool,
+    /// Two neighbours in a chunk do not lie side by side.
+    pub(super) gap: bool,
+    /// A code object is not known (yet, or it is none).
+    pub(super) code: bool,
+}
+
+/// What was found out about one link.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    slot: Option<CodeSlot>,
+    /// Whether it is shown: one frame of [`Resolved::frames`].
+    shown: bool,
+    /// Faults of this link and all older ones.
+    faults: Faults,
+    /// The chunk of the newest chunk frame so far, and where the next frame in it begins.
+    chunk: RemoteAddr,
+    next: u64,
+}
+
+/// The resolved stack of one thread.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Resolved {
+    /// Outermost first.
+    raw: Vec<RawFrame>,
+    links: Vec<Link>,
+    /// Newest first.
+    pub(super) frames: VecDeque<StackFrame>,
+    /// Whether the last update changed anything.
+    pub(super) changed: bool,
+}
+
+impl Resolved {
+    /// Forgets everything: the code table has changed.
+    pub(super) fn clear(&mut self) {
+        self.truncate(0);
+    }
+
+    /// Faults of the whole stack.
+    pub(super) fn faults(&self) -> Faults {
+        self.links
+            .last()
+            .map(|link| link.faults)
+            .unwrap_or_default()
+    }
+
+    /// The outermost link and its code object, where it has one.
+    pub(super) fn outermost(&self) -> Option<(RawFrame, Option<CodeSlot>)> {
+        Some((*self.raw.first()?, self.links.first()?.slot))
+    }
+
+    /// Notes every code object of the stack, newest first, to be read again.
+    pub(super) fn want(&self, codes: &mut CodeTable) {
+        for (raw, link) in self.raw.iter().zip(&self.links).rev() {
+            match link.slot {
+                Some(slot) => codes.want_slot(slot),
+                None if raw.code.is_null() => {}
+                None => codes.want(raw.code),
+            }
+        }
+    }
+
+    fn truncate(&mut self, len: usize) {
+        while self.links.len() > len {
+            if self.links.pop().is_some_and(|link| link.shown) {
+                self.frames.pop_front();
+            }
+        }
+        self.raw.truncate(len);
+    }
+
+    /// Takes over the links of a sample, newest first. Links from the first on whose code object
+    /// is not known are looked up again by the next update.
+    pub(super) fn update(&mut self, links: &[RawFrame], chunks: &[Chunk], codes: &CodeTable) {
+        let mut same = self
+            .raw
+            .iter()
+            .zip(links.iter().rev())
+            .take_while(|(old, new)| old == new)
+            .count();
+        if let Some(unknown) = self.links[..same].iter().position(|link| link.faults.code) {
+            same = unknown;
+        }
+        self.changed = same < links.len() || same < self.raw.len();
+        self.truncate(same);
+        for raw in links[..links.len() - same].iter().rev() {
+            let link = self.link(raw, chunks, codes);
+            self.raw.push(*raw);
+            self.links.push(link);
+        }
+    }
+
+    /// Judges one more link.
+    fn link(&mut self, raw: &RawFrame, chunks: &[Chunk], codes: &CodeTable) -> Link {
+        let before = self.links.last().copied();
+        let mut link = Link {
+            slot: None,
+            shown: false,
+            faults: before.map(|b| b.faults).unwrap_or_default(),
+            chunk: before.map(|b| b.chunk).unwrap_or_default(),
+            next: before.map(|b| b.next).unwrap_or_default(),
+        };
+        // An entry frame, or one that is being torn down: nothing to show.
+        if raw.code.is_null() {
+            return link;
+        }
+        link.slot = codes.slot(raw.code);
+        let Some(slot) = link.slot else {
+            link.faults.code = true;
+            return link;
+        };
+        let code = codes.at(slot);
+        let generator = raw.owner == owner::GENERATOR;
+        let lasti = match code.header.position(raw.instr, generator) {
+            Position::At(lasti) => Some(lasti),
+            Position::Incomplete => None,
+            Position::Outside => {
+                link.faults.instruction = true;
+                Some(-1)
+            }
+        };
+        if let CodeRange::Inline { frame_words, .. } = code.header.range
+            && raw.owner == owner::THREAD
+            && let Some(chunk) = chunks.iter().rev().find(|chunk| chunk.holds(raw.addr, 1))
+        {
+            link.faults.gap |= link.chunk == chunk.addr && link.next != raw.addr.0;
+            link.chunk = chunk.addr;
+            link.next = raw.addr.0.saturating_add(8 * frame_words);
+        }
+        if let Some(lasti) = lasti {
+            link.shown = true;
+            let frame = StackFrame {
+                code: code.id,
+                slot,
+                lasti,
+            };
+            self.frames.push_front(frame);
+        }
+        link
+    }
+}

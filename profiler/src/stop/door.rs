@@ -1,0 +1,158 @@
+//! Meeting a thread that works in the kernel when it comes back.
+//!
+//! Time that a thread works in the kernel counts, but a signal that is sent there interrupts
+//! system calls. So a second clock, which runs in the kernel only, notes the registers with
+//! which the thread had entered it, and a breakpoint is put where it will come out: there it
+//! is in user mode, and its Python stack is still the one that it had inside.
+//!
+//! A short system call has ended before the breakpoint is there. Then another one comes through
+//! the same door: it is taken for the same only if its stack pointer and every register that a
+//! system call leaves alone (its arguments among them) are the same.
+
+use std::io;
+
+use crate::sys::perf::{Event, Kind};
+use crate::sys::ptrace::Registers;
+
+/// So many others may come through before the thread is given up.
+const MAX_OTHERS: u32 = 32;
+/// So many others from the same place (a buffer has moved, say): the next best answer.
+const MAX_ALIKE: u32 = 3;
+
+/// Doors of one thread; a processor has four breakpoints, and debuggers may want one. The thread
+/// may be elsewhere for a while before it comes back to a door.
+const DOORS: usize = 3;
+
+/// The doors of one thread.
+#[derive(Debug, Default)]
+pub(super) struct Doors {
+    doors: [Door; DOORS],
+    /// The one to give up next.
+    oldest: usize,
+}
+
+impl Doors {
+    /// Notes a beat in the kernel. Answers the beats of those who are not waited for any more.
+    ///
+    /// # Errors
+    /// When there is no breakpoint to be had; the beat is not noted then.
+    pub(super) fn beat(&mut self, tid: i32, signal: i32, at: Registers) -> io::Result<u64> {
+        let same = self
+            .doors
+            .iter()
+            .position(|door| door.waits_at(at.ip, at.sp));
+        let free = || self.doors.iter().position(|door| door.waiting.is_none());
+        let index = same.or_else(free).unwrap_or_else(|| {
+            self.oldest = (self.oldest + 1) % DOORS;
+            self.oldest
+        });
+        self.doors[index].beat(tid, signal, at)
+    }
+
+    /// The door whose signal has this descriptor.
+    pub(super) fn of(&mut self, fd: i32) -> Option<&mut Door> {
+        self.doors.iter_mut().find(|door| door.is(fd))
+    }
+
+    /// Nobody is waited for any more; answers the beats of all.
+    pub(super) fn give_up(&mut self) -> u64 {
+        self.doors.iter_mut().map(Door::give_up).sum()
+    }
+
+    /// The beats of the one that entered the kernel there.
+    pub(super) fn take_if_at(&mut self, ip: u64, sp: u64) -> u64 {
+        let there = self.doors.iter_mut().filter(|door| door.waits_at(ip, sp));
+        there.map(Door::give_up).sum()
+    }
+}
+
+/// One door of one thread.
+#[derive(Debug, Default)]
+pub(super) struct Door {
+    event: Option<Event>,
+    /// Who is waited for, and for how many beats it worked.
+    waiting: Option<(Registers, u64)>,
+    others: u32,
+    /// Of those, the ones with the same stack pointer.
+    alike: u32,
+}
+
+/// Who came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Came {
+    /// The one that is waited for, with its beats.
+    Expected(u64),
+    /// Another one.
+    Other,
+    /// Another one once too often: these beats are given up. Mostly it comes from the same
+    /// place as the one that was waited for.
+    TooMany(u64),
+}
+
+impl Door {
+    fn waits_at(&self, ip: u64, sp: u64) -> bool {
+        self.waiting
+            .is_some_and(|(at, _)| at.ip == ip && at.sp == sp)
+    }
+
+    fn beat(&mut self, tid: i32, signal: i32, at: Registers) -> io::Result<u64> {
+        if self.waits_at(at.ip, at.sp)
+            && let Some((expected, beats)) = &mut self.waiting
+        {
+            *expected = at;
+            *beats += 1;
+            return Ok(0);
+        }
+        let old = self.waiting.take().map_or(0, |(_, beats)| beats);
+        let event = match &mut self.event {
+            Some(event) => {
+                event.disable()?;
+                event.move_to(at.ip)?;
+                event
+            }
+            none => none.insert(Event::signalling(
+                tid,
+                Kind::Instruction { addr: at.ip },
+                signal,
+            )?),
+        };
+        event.once()?;
+        self.waiting = Some((at, 1));
+        self.others = 0;
+        self.alike = 0;
+        Ok(old)
+    }
+
+    /// Whether a signal with this descriptor is the door's.
+    fn is(&self, fd: i32) -> bool {
+        self.event.as_ref().is_some_and(|event| event.fd() == fd)
+    }
+
+    /// The thread stands in the door.
+    pub(super) fn came(&mut self, now: &Registers) -> Came {
+        let Some((expected, beats)) = self.waiting else {
+            return Came::Other;
+        };
+        if expected == *now {
+            self.waiting = None;
+            return Came::Expected(beats);
+        }
+        self.others += 1;
+        self.alike += u32::from(expected.sp == now.sp);
+        if self.others > MAX_OTHERS || self.alike > MAX_ALIKE {
+            return Came::TooMany(self.give_up());
+        }
+        if !matches!(self.event.as_ref().map(Event::once), Some(Ok(()))) {
+            return Came::TooMany(self.give_up());
+        }
+        Came::Other
+    }
+
+    /// Nobody is waited for any more; answers the beats that were.
+    fn give_up(&mut self) -> u64 {
+        if let Some(event) = &self.event {
+            let _ = event.disable();
+        }
+        self.waiting.take().map_or(0, |(_, beats)| beats)
+    }
+}

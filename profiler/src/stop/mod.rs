@@ -1,0 +1,206 @@
+//! Stops single threads of a process at the exact instant of an event, safely.
+//!
+//! ```text
+//! perf event of a thread (user mode only) ── SIGURG to that thread ──▶ it stops before the signal is
+//! delivered ──▶ [`Watch::stopped`] reads ──▶ it goes on, and the signal is gone
+//! ```
+//! ptrace ties a tracee to one thread of the tracer, so one *stop thread* owns all of it, and
+//! everything that wants something of it sends a [`Request`].
+//!
+//! Why it harms nothing:
+//! * An event counts in user mode only, so no system call is interrupted.
+//! * The signal is one that the target ignores: when we are killed between event and resume,
+//!   the kernel lets the thread go on, the signal is delivered and nothing happens.
+//! * Threads are never interrupted by request (PTRACE_INTERRUPT), never killed with us
+//!   (EXITKILL), and let go by the kernel when the stop thread ends, however it ends.
+//! * Every other signal is passed on as it came.
+//!
+//! A thread inside the kernel cannot change its Python stack and is not stopped. One that sleeps
+//! is read as it is, and was frozen if it was on no CPU between before and after (`asleep`);
+//! one that works there is met at the `door` through which it comes back.
+
+mod asleep;
+mod door;
+mod refuse;
+mod signal;
+mod tracees;
+mod worker;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{SigSet, Signal};
+
+pub use asleep::Sleeper;
+use refuse::check;
+
+use crate::error::Error;
+use crate::sys::perf::Kind;
+use worker::Worker;
+
+/// What is to be watched.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// The process.
+    pub pid: i32,
+    /// What its threads are stopped by.
+    pub kind: Kind,
+    /// Nanoseconds between two beats on our side.
+    pub beat_ns: u64,
+    /// Whether the time that threads work in the kernel counts too (a clock only).
+    pub kernel: bool,
+}
+
+/// What is done at a stop and at a beat. Called on the stop thread.
+pub trait Watch {
+    /// Thread `tid` stands still, in user mode, `weight` events after the last time. Answers
+    /// whether the thread is worth to be stopped again.
+    fn stopped(&mut self, tid: i32, weight: u64) -> bool;
+
+    /// Thread `tid` worked in the kernel for `weight` beats and was not met when it came back:
+    /// it runs, and what is read of it now may be of a later instant.
+    fn missed(&mut self, tid: i32, weight: u64);
+
+    /// A beat on our side; `late` beats passed before it. `asleep` are the threads that sleep;
+    /// `still` tells of one whether it was on no CPU since. Answers whether to go on.
+    fn beat(
+        &mut self,
+        late: u64,
+        asleep: &[Sleeper],
+        still: &mut dyn FnMut(&Sleeper) -> bool,
+    ) -> bool;
+
+    /// Whether a thread that was not worth to be stopped is so now.
+    fn wants(&mut self, tid: i32) -> bool;
+
+    /// The process has become another program by exec.
+    fn exec(&mut self);
+}
+
+/// What the stop thread is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Let everything go and end.
+    End,
+}
+
+/// Why the stop thread has ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// It was asked to, or [`Watch::beat`] did not want to go on.
+    Asked,
+    /// The process has ended.
+    Process,
+    /// The target has begun to use the signal, or a permission went away.
+    Failed(Error),
+}
+
+/// The stop thread, as the rest of the program sees it.
+#[derive(Debug)]
+pub struct StopThread<W> {
+    requests: Sender<Request>,
+    waker: EventFd,
+    /// `None` once it was joined.
+    thread: Option<JoinHandle<(W, Ended)>>,
+}
+
+/// Checks that a process may be stopped, and blocks SIGCHLD, which tells of stops, in the calling
+/// thread and those that it starts from now on. Any other thread would take it away.
+///
+/// # Errors
+/// Why the process cannot be stopped.
+pub fn prepare(pid: i32) -> Result<(), Error> {
+    check(pid)?;
+    let mut child = SigSet::empty();
+    child.add(Signal::SIGCHLD);
+    child.thread_block().map_err(|error| Error::Stop {
+        pid,
+        error: error.into(),
+    })
+}
+
+impl<W: Watch + Send + 'static> StopThread<W> {
+    /// Traces every thread of the process, for which the calling thread must have called
+    /// [`prepare`].
+    ///
+    /// # Errors
+    /// Why the process cannot be stopped; it is as it was then.
+    pub fn start(plan: Plan, watch: W) -> Result<Self, Error> {
+        prepare(plan.pid)?;
+        let fail_io = |error| Error::Stop {
+            pid: plan.pid,
+            error,
+        };
+        let fail = |error: nix::Error| fail_io(io::Error::from(error));
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let waker = EventFd::from_flags(flags).map_err(fail)?;
+        let theirs = waker.as_fd().try_clone_to_owned().map_err(fail_io)?;
+        let (requests, queue) = channel();
+        let (ready, started) = channel();
+        let thread = thread::Builder::new()
+            .name("stop".to_owned())
+            .spawn(move || {
+                let mut watch = watch;
+                let ended = match Worker::start(plan, queue, theirs) {
+                    Ok(mut worker) => {
+                        let _ = ready.send(Ok(()));
+                        worker.run(&mut watch)
+                    }
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                        Ended::Asked
+                    }
+                };
+                (watch, ended)
+            })
+            .map_err(fail_io)?;
+        let this = Self {
+            requests,
+            waker,
+            thread: Some(thread),
+        };
+        // Without an answer it has panicked, which `join` passes on.
+        started.recv().unwrap_or(Ok(()))?;
+        Ok(this)
+    }
+
+    /// Whether it has ended by itself.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Puts a request into its queue.
+    pub fn ask(&self, request: Request) {
+        if self.requests.send(request).is_ok() {
+            let _ = self.waker.write(1);
+        }
+    }
+
+    /// Waits for its end. A panic over there goes on here.
+    ///
+    /// # Panics
+    /// When the stop thread has panicked.
+    pub fn join(mut self) -> (W, Ended) {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(answer)) => answer,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            // Only `drop` takes it otherwise.
+            None => unreachable!("joined twice"),
+        }
+    }
+}
+
+impl<W> Drop for StopThread<W> {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            if self.requests.send(Request::End).is_ok() {
+                let _ = self.waker.write(1);
+            }
+            let _ = thread.join();
+        }
+    }
+}

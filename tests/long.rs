@@ -1,0 +1,134 @@
+//! What must hold for hours: code and threads that come and go, and targets that end midway.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::fs::File;
+
+use onlooker_recording::read;
+use onlooker_recording::tables::{Tables, Trust};
+use support::{Scratch, Target, matrix, onlooker, onlooker_command, run};
+
+fn load(path: &std::path::Path) -> Tables {
+    let loaded = read::read(File::open(path).expect("a recording")).expect("a whole recording");
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    loaded.tables
+}
+
+fn digits(text: &str) -> Option<u32> {
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[test]
+fn names_of_code_that_comes_and_goes_are_never_those_of_other_code() {
+    matrix(|interpreter| {
+        let target = Target::spawn(interpreter, "reuse.py", &[]);
+        let scratch = Scratch::new("reuse");
+        let out = scratch.join("reuse.olk");
+        let (pid, path) = (target.pid().to_string(), out.to_string_lossy().into_owned());
+        onlooker(&["record", "-p", &pid, "-d", "2", "-r", "1000", "-o", &path]).success();
+        let tables = load(&out);
+        let mut checked = 0;
+        for sample in &tables.samples {
+            if sample.trust != Trust::Verified {
+                continue;
+            }
+            for frame in tables.frames(sample.stack) {
+                let (name, file) = (tables.string(frame.name), tables.string(frame.filename));
+                let Some(made) = file.strip_prefix("made_") else {
+                    continue;
+                };
+                assert_eq!(
+                    digits(name.trim_start_matches("<module>")).or(digits(made)),
+                    digits(made),
+                    "{name} in {file}"
+                );
+                if name == "<module>" {
+                    continue;
+                }
+                let first = digits(made).expect("a number") % 97 + 1;
+                let line = frame.line.expect("a line");
+                assert!(
+                    (first..first + 5).contains(&line),
+                    "{name} in {file}:{line}"
+                );
+                checked += 1;
+            }
+        }
+        assert!(
+            checked > 100,
+            "{checked} frames of {}",
+            tables.samples.len()
+        );
+    });
+}
+
+#[test]
+fn threads_that_come_and_go_keep_their_own_names() {
+    matrix(|interpreter| {
+        let target = Target::spawn(interpreter, "swarm.py", &[]);
+        let scratch = Scratch::new("swarm");
+        let out = scratch.join("swarm.olk");
+        let (pid, path) = (target.pid().to_string(), out.to_string_lossy().into_owned());
+        onlooker(&[
+            "record", "-i", "-p", &pid, "-d", "2", "-r", "500", "-o", &path,
+        ])
+        .success();
+        let tables = load(&out);
+        let (mut swarm, mut foreign) = (0, 0);
+        for sample in tables.samples.iter().filter(|s| s.trust == Trust::Verified) {
+            let thread = &tables.threads[sample.thread.index()];
+            let name = tables.string(thread.name);
+            for frame in tables.frames(sample.stack) {
+                // Where the name was read in time, it is that of the function.
+                if let Some(n) = tables.string(frame.name).strip_prefix("member_")
+                    && let Some(of_thread) = name.strip_prefix("swarm-")
+                {
+                    foreign += u32::from(n != of_thread);
+                    swarm += 1;
+                }
+            }
+        }
+        // A thread state that is used again between the reads of one sample.
+        assert!(
+            100 * foreign <= swarm,
+            "{foreign} of {swarm} under another's name"
+        );
+        assert!(swarm > 20, "{swarm} of {}", tables.samples.len());
+        assert!(tables.threads.len() > 20, "{}", tables.threads.len());
+    });
+}
+
+#[test]
+fn a_target_that_ends_while_it_is_read_leaves_a_whole_recording() {
+    matrix(|interpreter| {
+        let scratch = Scratch::new("ends");
+        let out = scratch.join("ends.olk");
+        let target = Target::spawn(interpreter, "busy.py", &[]);
+        let mut command = onlooker_command();
+        let pid = target.pid().to_string();
+        command
+            .args(["record", "-r", "max", "-p", &pid, "-o"])
+            .arg(&out);
+        let recording = std::thread::spawn(move || run(&mut command));
+        // The head, and then what was seen in a second.
+        while std::fs::metadata(&out).map_or(0, |meta| meta.len()) < 4096 {
+            assert!(!recording.is_finished(), "it ended before the target");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        target.finish();
+        let ran = recording.join().expect("a run").success();
+        let tables = load(&out);
+        let counts = tables.counts();
+        assert!(
+            tables.totals.is_some() && counts.verified > 100,
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(counts.missed_ticks, 0);
+        let lost: u64 = counts.lost.iter().map(|(_, count)| count).sum();
+        let stacks = tables.samples.len() as u64;
+        assert_eq!(counts.verified + counts.unverified, stacks, "{lost} lost");
+    });
+}

@@ -1,0 +1,120 @@
+"""Targets of tests/exact.rs. They work until standard input closes and tell what became of it.
+
+usage: exact.py sum | calls | half | family | signals NAME...
+"""
+
+import ctypes
+import os
+import random
+import select
+import signal
+import sys
+import threading
+import time
+
+import oracle
+
+done = threading.Event()
+
+
+def stop():
+    while os.read(0, 4096):
+        pass
+    done.set()
+
+
+def spin(seconds):
+    """So much CPU time of this thread, outside of the kernel."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        sum(range(200))
+
+
+def copy(seconds, zeros):
+    """So much CPU time, nearly all of it inside of read()."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        os.readv(zeros, [BUFFER])
+
+
+BUFFER = bytearray(1 << 20)
+
+
+def sums():
+    """A checksum that one lost or doubled step would change."""
+    count = value = 0
+    while not done.is_set():
+        for _ in range(1000):
+            count += 1
+            value = (value * 6364136223846793005 + 1442695040888963407) % (1 << 64)
+    return {"count": count, "value": value}
+
+
+def calls():
+    """System calls that return EINTR after a signal, whatever SA_RESTART says."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    poller = select.epoll()
+    epoll = poller.fileno()
+    semaphore = libc.semget(0, 1, 0o600)
+    libc.semctl(semaphore, 0, 16, 0)
+    down = (ctypes.c_short * 3)(0, -1, 0)
+    wait = (ctypes.c_long * 2)(0, 3000000)
+    events = ctypes.create_string_buffer(64)
+    made = failed = 0
+    while not done.is_set():
+        for call, expected in (
+            (lambda: libc.epoll_wait(epoll, events, 4, 3), 0),
+            (lambda: libc.semtimedop(semaphore, down, ctypes.c_long(1), wait), -11),
+            (lambda: libc.poll(None, 0, 3), 0),
+            (lambda: libc.usleep(3000), 0),
+        ):
+            result = call()
+            if result == -1:
+                result = -ctypes.get_errno()
+            made += 1
+            failed += result != expected
+            spin(0.0005)
+    libc.semctl(semaphore, 0, 0)
+    return {"made": made, "failed": failed}
+
+
+def half():
+    zeros = os.open("/dev/zero", os.O_RDONLY)
+    while not done.is_set():
+        # Never in step with a clock.
+        length = random.uniform(0.002, 0.02)
+        spin(length)
+        copy(length, zeros)
+    return {}
+
+
+def family():
+    """Threads and children that come and go, and a thread that waits for each."""
+    threads = children = bad = 0
+    while not done.is_set():
+        thread = threading.Thread(target=spin, args=(0.02,))
+        thread.start()
+        child = os.fork()
+        if child == 0:
+            spin(0.01)
+            os._exit(7)
+        bad += os.waitpid(child, 0)[1] != 7 << 8
+        thread.join()
+        threads += 1
+        children += 1
+    return {"threads": threads, "children": children, "bad": bad}
+
+
+def signals(*names):
+    seen = []
+    for name in names:
+        signal.signal(getattr(signal, name), lambda number, _: seen.append(number))
+    while not done.is_set():
+        spin(0.001)
+    return {"seen": seen}
+
+
+threading.Thread(target=stop, name="stdin", daemon=True).start()
+os.write(1, oracle.encode(oracle.message([])))
+answer = {"sum": sums, "calls": calls, "half": half, "family": family, "signals": signals}
+os.write(1, oracle.encode(answer[sys.argv[1]](*sys.argv[2:])))

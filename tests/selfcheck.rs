@@ -1,0 +1,218 @@
+//! `onlooker selfcheck`: the oracle sees every call, gets out of the program's way, and finds
+//! the one that it did not see.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use support::{Interpreter, Mode, Run, Scratch, matrix, onlooker_command, program, run};
+
+/// `onlooker selfcheck ARGS -- COMMAND`, or `None` where the command is no Python or cannot see
+/// our files.
+fn selfcheck(interpreter: &Interpreter, args: &[&str], python: &[&str]) -> Option<Run> {
+    if matches!(interpreter.mode, Mode::Chroot | Mode::Namespace) {
+        return None;
+    }
+    Some(run(&mut command(interpreter, args, python)))
+}
+
+fn command(interpreter: &Interpreter, args: &[&str], python: &[&str]) -> Command {
+    let mut target = interpreter.bare_command();
+    target.args(python);
+    let mut command = onlooker_command();
+    command.args(["selfcheck", "--json"]).args(args).arg("--");
+    command.arg(target.get_program()).args(target.get_args());
+    for (name, value) in target.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
+fn figure(value: &Value, path: &str) -> u64 {
+    value
+        .pointer(path)
+        .and_then(Value::as_u64)
+        .unwrap_or_else(|| panic!("no {path} in {value}"))
+}
+
+fn path(name: &str) -> String {
+    program(name).to_string_lossy().into_owned()
+}
+
+#[test]
+fn real_code_is_sampled_as_it_is() {
+    matrix(|interpreter| {
+        let Some(checked) = selfcheck(interpreter, &[], &[&path("realcode.py"), "1.5", "1"]) else {
+            return;
+        };
+        let json = checked.json();
+        let stacks = figure(&json, "/edges/stacks");
+        let impossible = figure(&json, "/edges/impossible_stacks");
+        assert!(stacks > 100, "{json}");
+        // The oracle is tested here: one that misses calls has them in most stacks.
+        assert!(impossible * 20 <= stacks, "{json:#}");
+        assert_eq!(checked.code(), Some(i32::from(impossible > 0)), "{json}");
+        assert!(figure(&json, "/oracle/edges") > 300, "{json}");
+        let expected = if interpreter.at_least(3, 12) {
+            "monitoring"
+        } else {
+            "setprofile"
+        };
+        assert_eq!(json["oracle"]["way"], expected);
+        assert_eq!(json["oracle"]["ended_early"], false);
+        assert_eq!(json["python"], interpreter.full_version());
+    });
+}
+
+/// Seventy kinds of calls, generators and calls made by C, in stacks that stand still: what is
+/// impossible there is a call that the oracle missed.
+#[test]
+fn the_oracle_sees_every_kind_of_call() {
+    matrix(|interpreter| {
+        if matches!(interpreter.mode, Mode::Chroot | Mode::Namespace) {
+            return;
+        }
+        for (name, depth) in [
+            ("mixed.py", None),
+            ("generators.py", Some("100")),
+            ("callbacks.py", Some("100")),
+        ] {
+            let script = path(name);
+            let args: Vec<&str> = std::iter::once(script.as_str()).chain(depth).collect();
+            let checked = at_rest(command(interpreter, &["-d", "1", "-r", "100"], &args));
+            let json = checked.json();
+            assert_eq!(json["oracle"]["ended_early"], false, "{}", checked.stderr);
+            assert!(figure(&json, "/edges/seen") > 50, "{name}: {json}");
+            for edge in json["worst"].as_array().expect("a list") {
+                // Whether a thread's starter has to wait for it is chance.
+                let callee = edge["callee"]["filename"].as_str().unwrap_or_default();
+                assert!(callee.ends_with("threading.py"), "{name}: {edge:#}");
+            }
+        }
+    });
+}
+
+/// Runs a check of a program that rests until it can read a byte: the run under the oracle gets
+/// it when the program is ready, the sampled one never.
+fn at_rest(mut command: Command) -> Run {
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    let mut child = command
+        .stdin(reader)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("onlooker");
+    let mut lines = Vec::new();
+    let mut asleep = true;
+    for line in BufReader::new(child.stderr.take().expect("piped")).lines() {
+        let line = line.expect("a line");
+        if asleep && line.contains("\"ready\"") {
+            asleep = false;
+            writer.write_all(b"\n").expect("a byte");
+        }
+        lines.push(line);
+    }
+    let output = child.wait_with_output().expect("the end of onlooker");
+    Run {
+        status: output.status,
+        stdout: output.stdout,
+        stderr: lines.join("\n"),
+    }
+}
+
+#[test]
+fn the_program_does_not_see_the_oracle() {
+    let scratch = Scratch::new("sitecustomize");
+    let own = "import os; os.environ['OWN'] = os.environ.get('OWN', '') + 'sitecustomize'\n";
+    fs::write(scratch.join("sitecustomize.py"), own).expect("a file");
+    let code = "import os, sys, time\n\
+                def work():\n\
+                \x20   end = time.monotonic() + 0.3\n\
+                \x20   while time.monotonic() < end: pass\n\
+                work()\n\
+                left = [v for v in ('ONLOOKER_ORACLE', 'ONLOOKER_PYTHONPATH') if v in os.environ]\n\
+                print('state', os.environ.get('PYTHONPATH'), os.environ.get('OWN'), left, \
+                [p for p in sys.path if 'onlooker-oracle' in p])\n";
+    matrix(|interpreter| {
+        for with_own in [true, false] {
+            if matches!(interpreter.mode, Mode::Chroot | Mode::Namespace) {
+                return;
+            }
+            let mut command = command(interpreter, &[], &["-c", code]);
+            if with_own {
+                command.env("PYTHONPATH", scratch.path());
+            }
+            let checked = run(&mut command);
+            // What the sampler lets through is not the question here.
+            assert!(matches!(checked.code(), Some(0 | 1)), "{}", checked.stderr);
+            let states: Vec<&str> = checked
+                .stderr
+                .lines()
+                .filter(|line| line.starts_with("state "))
+                .collect();
+            assert_eq!(states.len(), 2, "{}", checked.stderr);
+            assert_eq!(states[0], states[1]);
+            assert!(states[0].ends_with("[] []"), "{}", states[0]);
+            if with_own {
+                assert!(states[0].contains("sitecustomize [] []"), "{}", states[0]);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_call_that_the_oracle_did_not_see_is_found() {
+    let scratch = Scratch::new("different");
+    let flag = scratch.join("flag");
+    let code = format!(
+        "import os, time\n\
+         def rest():\n\
+         \x20   end = time.monotonic() + 0.5\n\
+         \x20   while time.monotonic() < end: pass\n\
+         def first(): rest()\n\
+         def second(): rest()\n\
+         (second if os.path.exists({flag:?}) else first)()\n\
+         open({flag:?}, 'w')\n"
+    );
+    matrix(|interpreter| {
+        let _ = fs::remove_file(&flag);
+        let Some(checked) = selfcheck(interpreter, &[], &["-c", &code]) else {
+            return;
+        };
+        assert_eq!(checked.code(), Some(1), "{}", checked.stderr);
+        let json = checked.json();
+        let worst = &json["worst"][0];
+        let names = [&worst["caller"]["name"], &worst["callee"]["name"]];
+        let [caller, callee] = names.map(|name| name.as_str().unwrap_or_default());
+        assert!(
+            [("<module>", "second"), ("second", "rest")].contains(&(caller, callee)),
+            "{json:#}"
+        );
+        assert!(figure(worst, "/count") > 10, "{worst}");
+    });
+}
+
+#[test]
+fn a_command_without_oracle_is_an_error() {
+    matrix(|interpreter| {
+        if let Some(checked) = selfcheck(interpreter, &[], &["-I", "-c", "pass"]) {
+            assert_eq!(checked.code(), Some(79), "{}", checked.stderr);
+            assert!(
+                checked.stderr.contains("-I, -E or -S"),
+                "{}",
+                checked.stderr
+            );
+        }
+    });
+    let nothing = run(onlooker_command().args(["selfcheck"]));
+    assert_eq!(nothing.code(), Some(64));
+    let missing = run(onlooker_command().args(["selfcheck", "--", "/no/such/python"]));
+    assert_eq!(missing.code(), Some(78), "{}", missing.stderr);
+}
