@@ -95,9 +95,18 @@ impl Launched {
         let pid = self.pid();
         let start = Instant::now();
         let mut python_seen = false;
+        let mut unnamed = None;
         loop {
             let error = match attach::attach_once(pid) {
-                Ok(attached) => return Ok(attached),
+                Ok(attached) if attached.is_named() => return Ok(attached),
+                Ok(attached) => {
+                    let since = *unnamed.get_or_insert_with(Instant::now);
+                    if since.elapsed() > attach::STARTING || given_up() {
+                        return Ok(attached);
+                    }
+                    thread::sleep(POLL);
+                    continue;
+                }
                 Err(error) => error,
             };
             if self.ended().is_some() {

@@ -47,6 +47,15 @@ pub struct Attached {
     pub found: Found,
 }
 
+impl Attached {
+    /// Whether the patch release is known. Up to 3.10 only the text of `Py_GetVersion` tells it,
+    /// which an interpreter builds a moment after its first thread state.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.version.micro.is_some()
+    }
+}
+
 /// How the runtime was found, in order of trust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Found {
