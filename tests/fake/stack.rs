@@ -36,6 +36,9 @@ pub(crate) struct Link {
     pub(crate) words: u64,
 }
 
+/// An arena of pymalloc (3.10+).
+const ARENA_BYTES: u64 = 1 << 20;
+
 /// Where chunks lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
@@ -45,6 +48,8 @@ pub(crate) enum Placement {
     NewestHighest,
     /// Each in a mapping of its own.
     Apart,
+    /// Downwards, in runs of so many chunks, newest first, with an arena between two runs.
+    Runs([usize; 3]),
 }
 
 /// One thread to be laid out.
@@ -257,6 +262,18 @@ fn reserve(arena: &mut Arena, spec: &ThreadSpec) -> Vec<Growing> {
                 };
                 chunk.addr = arena.alloc(before + chunk.size, PAGE).0 + before;
                 arena.new_mapping();
+            }
+        }
+        Placement::Runs(runs) => {
+            let total: u64 = chunks.iter().map(|c| c.size).sum();
+            let mut low = arena.alloc(total + 3 * ARENA_BYTES, PAGE).0;
+            let ends = [runs[0], runs[0] + runs[1], runs.iter().sum()];
+            for (n, chunk) in chunks.iter_mut().rev().enumerate() {
+                if ends.contains(&n) {
+                    low += ARENA_BYTES;
+                }
+                chunk.addr = low;
+                low += chunk.size;
             }
         }
         adjacent => {

@@ -61,11 +61,28 @@ fn cold_calls_grow_with_the_runs_of_chunks_only() {
         // above it is known: a run is one where the newest is the lowest.
         let runs = match placement {
             Placement::NewestLowest => 1,
-            Placement::NewestHighest | Placement::Apart => chunks as u64,
+            _ => chunks as u64,
         };
         let (cold, warm) = cold_and_warm(&fake);
         assert!(cold.calls <= 2 + runs, "{placement:?}: {cold:?}");
         assert_eq!(warm.calls, 1, "{placement:?}");
+    }
+}
+
+/// The shapes that a thousand frames took on live interpreters, each newest chunk nearly empty.
+#[test]
+fn three_runs_of_chunks_stay_within_the_budget() {
+    for runs in [[1, 8, 1], [3, 3, 4], [2, 7, 1], [3, 6, 1]] {
+        for frames in [908, 960, 1000] {
+            let thread =
+                ThreadSpec::new(plain(frames)).chunks(ChunkKind::Linked, Placement::Runs(runs));
+            let fake = Fake::new(&build(14), &Spec::threads(vec![thread]));
+            let (cold, warm) = cold_and_warm(&fake);
+            assert_eq!(warm.calls, 1, "{runs:?} {frames}");
+            assert!(cold.calls <= 2 + 3, "{runs:?} {frames}: {cold:?}");
+            let budget = live_bytes(&fake) + (192 << 10);
+            assert!(cold.bytes <= budget, "{runs:?} {frames}: {cold:?} {budget}");
+        }
     }
 }
 

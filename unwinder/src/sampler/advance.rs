@@ -117,7 +117,12 @@ impl<M: ReadMemory> Sampler<M> {
                         } else {
                             depth
                         };
-                        readahead::first_chunks(&self.mappings, addr, live, depth)
+                        let (newest, ahead) =
+                            readahead::first_chunks(&self.mappings, addr, live, depth);
+                        if let Some(ahead) = ahead {
+                            self.miss(index, Purpose::Chunk, ahead);
+                        }
+                        newest
                     }
                     Some(last) => {
                         let (frames, bytes) = self.count_frames(index);

@@ -8,9 +8,11 @@
 use crate::memory::RemoteAddr;
 
 const PAGE: u64 = 4096;
+/// `DATA_STACK_CHUNK_SIZE` (Include/internal/pycore_pystate.h, 3.11 – 3.15).
+const CHUNK_BYTES: u64 = 16 << 10;
 /// What is known to be enough for a thousand ordinary frames, and small enough for the budget
 /// of a cold read (live bytes plus 192 KiB) when only one chunk is used.
-const FIRST_CHUNKS_BYTES: u64 = 176 << 10;
+const FIRST_CHUNKS_BYTES: u64 = 168 << 10;
 /// Guess for a frame before any was seen.
 const FRAME_BYTES_GUESS: u64 = 200;
 /// No single miss fetches more; longer pieces come in several rounds, so that a torn size
@@ -63,24 +65,29 @@ fn clip(from: u64, to: u64, need: (RemoteAddr, u64), mapping: (u64, u64)) -> (Re
     (RemoteAddr(from), u32::try_from(len).unwrap_or(u32::MAX))
 }
 
-/// The newest chunk of a thread of which nothing is known but a hint of its depth.
+/// The newest chunk of a thread of which nothing is known but a hint of its depth, and where
+/// older ones lie if they lie beside it. Between the two are slots that no frame uses now.
 pub(super) fn first_chunks(
     maps: &Mappings,
     addr: RemoteAddr,
     live: u64,
     depth: Option<u32>,
-) -> (RemoteAddr, u32) {
+) -> ((RemoteAddr, u32), Option<(RemoteAddr, u32)>) {
     let guess = match depth {
-        Some(depth) => u64::from(depth) * FRAME_BYTES_GUESS + (16 << 10),
+        Some(depth) => u64::from(depth) * FRAME_BYTES_GUESS + CHUNK_BYTES,
         None => FIRST_CHUNKS_BYTES,
     };
-    let len = guess.min(FIRST_CHUNKS_BYTES).max(live).max(PAGE);
-    clip(
-        addr.0,
-        addr.0.saturating_add(len),
-        (addr, PAGE),
-        maps.around(addr),
-    )
+    let mapping = maps.around(addr);
+    let end = addr.0.saturating_add(guess.min(FIRST_CHUNKS_BYTES));
+    let live_end = addr.0.saturating_add(live.max(PAGE));
+    let older = addr.0.saturating_add(CHUNK_BYTES);
+    if live_end >= older || end.min(mapping.1) <= older {
+        let whole = clip(addr.0, end.max(live_end), (addr, PAGE), mapping);
+        return (whole, None);
+    }
+    let newest = clip(addr.0, live_end, (addr, PAGE), mapping);
+    let ahead = clip(older, end, (RemoteAddr(older), 0), mapping);
+    (newest, Some(ahead))
 }
 
 /// The next run of older chunks, when `counted` frames took `counted_bytes` so far.
@@ -103,8 +110,9 @@ pub(super) fn next_chunks(
             .min(MAX_FETCH_BYTES),
         None => 48 << 10,
     };
-    // Every chunk ends in a tail too short for one more frame.
-    let len = (left + left / 16 + per_frame.min(MAX_FETCH_BYTES)).next_multiple_of(16 << 10);
+    // Every chunk begins with a header and ends in a tail too short for one more frame.
+    let tail = per_frame.min(CHUNK_BYTES);
+    let len = left + (left / CHUNK_BYTES + 2) * tail;
     clip(
         addr.0,
         addr.0.saturating_add(len),
@@ -167,7 +175,7 @@ mod tests {
         let maps = Mappings::new(vec![(0x9000, 0xb000), (0x1000, 0x5000)]);
         assert_eq!(
             first_chunks(&maps, RemoteAddr(0x2000), 0x100, Some(5000)),
-            (RemoteAddr(0x2000), 0x3000)
+            ((RemoteAddr(0x2000), 0x3000), None)
         );
         let need = (RemoteAddr(0x9010), 0x60);
         assert_eq!(frame_objects(&maps, need), (RemoteAddr(0x9000), 0x2000));
@@ -186,8 +194,16 @@ mod tests {
     #[test]
     fn an_unknown_mapping_is_one_page() {
         let maps = Mappings::default();
-        let (addr, len) = first_chunks(&maps, RemoteAddr(0x2000), 0x100, None);
-        assert_eq!((addr, len), (RemoteAddr(0x2000), 0x1000));
+        let first = first_chunks(&maps, RemoteAddr(0x2000), 0x100, None);
+        assert_eq!(first, ((RemoteAddr(0x2000), 0x1000), None));
+    }
+
+    #[test]
+    fn unused_slots_of_the_newest_chunk_are_left_out() {
+        let maps = Mappings::new(vec![(0x1000, 0x100_0000)]);
+        let (newest, ahead) = first_chunks(&maps, RemoteAddr(0x4000), 0x1200, Some(5000));
+        assert_eq!(newest, (RemoteAddr(0x4000), 0x1200));
+        assert_eq!(ahead, Some((RemoteAddr(0x8000), 152 << 10)));
     }
 
     #[test]
