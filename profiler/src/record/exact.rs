@@ -27,7 +27,8 @@ const TRIES: usize = 10;
 const SCAN_EVERY_NS: u64 = 100_000_000;
 /// Between exec and a new interpreter: tried so often.
 const ATTACH_EVERY_NS: u64 = 50_000_000;
-/// Why a sample of a thread that worked in the kernel is not verified: it was read later.
+/// Why a sample of a thread that worked in the kernel is not verified: it was read later. And why
+/// it is lost: it did not stand still once since.
 const LATER: &str = "later";
 
 /// What a thread was seen at.
@@ -232,6 +233,12 @@ impl Watch for Exact {
             reason: Some(LATER),
         };
         self.observe(tid, seen);
+    }
+
+    fn lost(&mut self, tid: i32, weight: u64) {
+        if self.tstates.contains_key(&tid) {
+            self.recorder.lost(LATER, weight);
+        }
     }
 
     fn beat(

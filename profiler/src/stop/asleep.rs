@@ -21,6 +21,7 @@ pub struct Sleeper {
 pub(super) struct Sleep {
     system_call: File,
     schedstat: File,
+    stat: File,
 }
 
 impl Sleep {
@@ -29,6 +30,7 @@ impl Sleep {
         Ok(Self {
             system_call: open("syscall")?,
             schedstat: open("schedstat")?,
+            stat: open("stat")?,
         })
     }
 
@@ -38,6 +40,9 @@ impl Sleep {
         // `running`, or the call's number (-1 for a page fault), arguments, sp and pc
         // (`collect_syscall`, `lib/syscall.c`).
         let call = read(&self.system_call)?;
+        if call.starts_with("-1") && self.is_stopped() {
+            return None;
+        }
         let mut words = call.split_ascii_whitespace().rev();
         let mut word = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
         let (ip, sp) = (word()?, word()?);
@@ -47,6 +52,14 @@ impl Sleep {
             ran,
         };
         Some((sleeper, ip, sp))
+    }
+
+    /// Whether it is stopped by us or by a signal: it is in no system call then, and sleeps not.
+    fn is_stopped(&self) -> bool {
+        let state = |stat: String| stat.rsplit_once(") ")?.1.chars().next();
+        read(&self.stat)
+            .and_then(state)
+            .is_none_or(|c| "tT".contains(c))
     }
 
     /// Whether it was on no CPU since it was looked at.

@@ -116,7 +116,7 @@ impl Door {
                 signal,
             )?),
         };
-        event.once()?;
+        event.enable()?;
         self.waiting = Some((at, 1));
         self.others = 0;
         self.alike = 0;
@@ -134,7 +134,7 @@ impl Door {
             return Came::Other;
         };
         if expected == *now {
-            self.waiting = None;
+            self.give_up();
             return Came::Expected(beats);
         }
         self.others += 1;
@@ -142,13 +142,13 @@ impl Door {
         if self.others > MAX_OTHERS || self.alike > MAX_ALIKE {
             return Came::TooMany(self.give_up());
         }
-        if !matches!(self.event.as_ref().map(Event::once), Some(Ok(()))) {
-            return Came::TooMany(self.give_up());
-        }
         Came::Other
     }
 
-    /// Nobody is waited for any more; answers the beats that were.
+    /// Nobody is waited for any more; answers the beats that were. The breakpoint has no limit of
+    /// hits in the kernel, and is taken away here: since Linux 6.17 an event that has reached
+    /// its limit (PERF_EVENT_IOC_REFRESH) stays stopped (`__perf_event_overflow`), and nothing
+    /// starts a breakpoint again (`hw_breakpoint_add`).
     fn give_up(&mut self) -> u64 {
         if let Some(event) = &self.event {
             let _ = event.disable();

@@ -20,7 +20,9 @@
 //! one that works there is met at the `door` through which it comes back.
 
 mod asleep;
+mod beats;
 mod door;
+mod jitter;
 mod refuse;
 mod signal;
 mod tracees;
@@ -60,9 +62,12 @@ pub trait Watch {
     /// whether the thread is worth to be stopped again.
     fn stopped(&mut self, tid: i32, weight: u64) -> bool;
 
-    /// Thread `tid` worked in the kernel for `weight` beats and was not met when it came back:
-    /// it runs, and what is read of it now may be of a later instant.
+    /// Thread `tid` stands still, in user mode. It had worked in the kernel for `weight` beats and
+    /// was not met when it came back: what is read of it now may be of a later instant.
     fn missed(&mut self, tid: i32, weight: u64);
+
+    /// Thread `tid` worked in the kernel for `weight` beats, and did not stand still since.
+    fn lost(&mut self, tid: i32, weight: u64);
 
     /// A beat on our side; `late` beats passed before it. `asleep` are the threads that sleep;
     /// `still` tells of one whether it was on no CPU since. Answers whether to go on.

@@ -9,6 +9,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use super::Plan;
 use super::asleep::{Sleep, Sleeper};
 use super::door::Doors;
+use super::jitter::Jitter;
 use crate::sys::perf::{Event, KernelClock, Kind};
 
 /// One traced thread.
@@ -17,6 +18,10 @@ pub(super) struct Tracee {
     pub(super) event: Event,
     pub(super) kernel: Option<KernelClock>,
     pub(super) doors: Doors,
+    /// Beats in the kernel whose thread was not met at a door, to be told when it stands still.
+    pub(super) owed: u64,
+    /// Decides the time to its next stop.
+    jitter: Jitter,
     sleep: Option<Sleep>,
     /// Whether its events are on.
     pub(super) wanted: bool,
@@ -36,7 +41,20 @@ impl Tracee {
             let _ = kernel.set_enabled(wanted);
         }
         if !wanted {
-            self.doors.give_up();
+            self.take_owed();
+        }
+    }
+
+    /// Every beat in the kernel that was not told; nobody is waited for any more.
+    pub(super) fn take_owed(&mut self) -> u64 {
+        std::mem::take(&mut self.owed) + self.doors.give_up()
+    }
+
+    /// Sets the time to its next stop. It stands still.
+    pub(super) fn next_period(&mut self, kind: Kind) {
+        if let Kind::TaskClock { period_ns } = kind {
+            // A thread that cannot be told keeps the old one.
+            let _ = self.event.set_period(self.jitter.period(period_ns));
         }
     }
 }
@@ -71,6 +89,8 @@ impl Tracees {
             event,
             kernel,
             doors: Doors::default(),
+            owed: 0,
+            jitter: Jitter::new(tid),
             sleep: Sleep::open(plan.pid, tid).ok(),
             wanted: true,
         };

@@ -129,13 +129,14 @@ impl Event {
         check(unsafe { ioctls::DISABLE(self.fd(), 0) }.into()).map(drop)
     }
 
-    /// Lets it send one signal; afterwards it is disabled by the kernel.
+    /// Changes the time or the count between two signals; counting begins anew.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn once(&self) -> io::Result<()> {
-        // SAFETY: takes a number.
-        check(unsafe { ioctls::REFRESH(self.fd(), 1) }.into()).map(drop)
+    pub fn set_period(&self, period: u64) -> io::Result<()> {
+        // SAFETY: the argument is the address of one `u64`, which lives through the call.
+        let result = unsafe { ioctls::PERIOD(self.fd(), (&raw const period) as u64) };
+        check(result.into()).map(drop)
     }
 
     /// Moves a breakpoint.
