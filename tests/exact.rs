@@ -4,14 +4,22 @@
 mod support;
 
 use std::collections::{BTreeMap, HashSet};
-use std::process::{Child, Stdio};
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use onlooker::stop::{Plan, Sleeper, StopThread, Watch};
+use onlooker::sys::perf::Kind;
 
 use onlooker_recording::read;
 use onlooker_recording::tables::{Location, Sample, Tables, Trust};
 use serde_json::Value;
-use support::{Interpreter, Scratch, Target, interpreters, matrix, onlooker_command, run, say};
+use support::{
+    Interpreter, Public, Scratch, Target, as_nobody, can_change_user, interpreters, matrix,
+    onlooker_command, run, say,
+};
 
 /// Kills at random moments, in all.
 const KILLS: u64 = 200;
@@ -70,7 +78,7 @@ fn recording(target: &Target, rate: &str, seconds: &str) -> (Tables, String) {
         ])
         .arg(&output))
     .success();
-    let file = std::fs::File::open(output).expect("a recording");
+    let file = File::open(output).expect("a recording");
     (
         read::read(file).expect("a whole recording").tables,
         run.stderr,
@@ -202,12 +210,12 @@ fn another_signal_is_taken_or_the_target_refused() {
     record(&one, "1000", "1");
     assert_eq!(answer(one)["seen"], Value::Array(Vec::new()));
     let all = target(&["signals", "SIGURG", "SIGWINCH", "SIGCHLD"]);
-    assert_refused(&all, 82, "SIGWINCH");
+    assert_refused(all.pid(), 82, "SIGWINCH");
     assert_eq!(answer(all)["seen"], Value::Array(Vec::new()));
 }
 
-fn assert_refused(target: &Target, code: i32, word: &str) {
-    let pid = target.pid().to_string();
+fn assert_refused(pid: u32, code: i32, word: &str) {
+    let pid = pid.to_string();
     let scratch = Scratch::new("exact-refused");
     let output = scratch.join("x.olk");
     let run = run(onlooker_command()
@@ -227,7 +235,7 @@ fn stopped_and_traced_targets_stay_as_they_are() {
     while !status(&target, "State:").starts_with('T') {
         std::thread::yield_now();
     }
-    assert_refused(&target, 80, "kill -CONT");
+    assert_refused(target.pid(), 80, "kill -CONT");
     assert!(status(&target, "State:").starts_with('T'));
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).expect("continue");
     while status(&target, "State:").starts_with('T') {
@@ -239,11 +247,134 @@ fn stopped_and_traced_targets_stay_as_they_are() {
         std::thread::yield_now();
     }
     let traced_by = status(&target, "TracerPid:");
-    assert_refused(&target, 81, "traced");
+    assert_refused(target.pid(), 81, "traced");
     assert_eq!(status(&target, "TracerPid:"), traced_by);
     tracer.kill().expect("kill");
     tracer.wait().expect("wait");
     assert_sum(&answer(target));
+}
+
+#[test]
+fn a_zombie_stays_one() {
+    let mut child = Command::new("true").spawn().expect("true");
+    let stat = format!("/proc/{}/stat", child.id());
+    let is_zombie = || {
+        std::fs::read_to_string(&stat)
+            .expect("stat")
+            .contains(") Z ")
+    };
+    while !is_zombie() {
+        std::thread::yield_now();
+    }
+    assert_refused(child.id(), 75, "zombie");
+    assert!(is_zombie());
+    assert!(child.wait().expect("wait").success());
+}
+
+#[test]
+fn an_exec_is_followed_and_harms_nothing() {
+    let _alone = alone();
+    let mut target = target(&["exec"]);
+    let scratch = Scratch::new("exact-exec");
+    let mut onlooker = start(&target, &scratch, "200");
+    let sees = |name: &str| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // The recording can be read while it grows.
+        let tables = || {
+            Some(
+                read::read(File::open(scratch.join("x.olk")).ok()?)
+                    .ok()?
+                    .tables,
+            )
+        };
+        while !tables().is_some_and(|tables| tables.strings.iter().any(|s| s == name)) {
+            assert!(Instant::now() < deadline, "{name} was never seen");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    sees("execute");
+    target.write(b"e");
+    target.next_ready();
+    sees("sums");
+    let pid = nix::unistd::Pid::from_raw(onlooker.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("kill");
+    assert!(onlooker.wait().expect("wait").success());
+    assert_sum(&answer(target));
+}
+
+/// Panics when a thread of the target stands still.
+struct Panics;
+
+impl Watch for Panics {
+    fn stopped(&mut self, tid: i32, _: u64) -> bool {
+        panic!("on purpose, at thread {tid}");
+    }
+    fn missed(&mut self, _: i32, _: u64) {}
+    fn lost(&mut self, _: i32, _: u64) {}
+    fn beat(&mut self, _: u64, _: &[Sleeper], _: &mut dyn FnMut(&Sleeper) -> bool) -> bool {
+        true
+    }
+    fn wants(&mut self, _: i32) -> bool {
+        true
+    }
+    fn exec(&mut self) {}
+}
+
+#[test]
+fn a_panic_at_a_stop_lets_the_target_go() {
+    let _alone = alone();
+    let target = target(&["sum"]);
+    for period_ns in [100_000, 1_000_000, 10_000_000] {
+        let plan = Plan {
+            pid: target.pid().cast_signed(),
+            kind: Kind::TaskClock { period_ns },
+            beat_ns: period_ns,
+            kernel: true,
+        };
+        let thread = StopThread::start(plan, Panics).expect("permission");
+        let panicked = std::thread::spawn(move || drop(thread.join())).join();
+        assert!(panicked.is_err());
+        assert_eq!(status(&target, "TracerPid:"), "0");
+    }
+    assert_sum(&answer(target));
+}
+
+#[test]
+fn a_permission_that_is_missing_is_named() {
+    let python = Path::new("/usr/bin/python3");
+    let level = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
+    let strict = level.is_ok_and(|level| level.trim().parse().is_ok_and(|level: i32| level >= 2));
+    if !can_change_user() || !python.exists() || !strict {
+        say("skipped: needs root, /usr/bin/python3 and kernel.perf_event_paranoid above 1");
+        return;
+    }
+    let public = Public::new("onlooker-exact");
+    let mut command = Command::new(python);
+    command
+        .arg(public.join("exact.py"))
+        .arg("sum")
+        .current_dir("/");
+    let spawn = |command: &mut Command| Target::spawn_command(command);
+    let record = |target: &Target| {
+        let pid = target.pid().to_string();
+        let mut onlooker = public.onlooker();
+        run(onlooker.args(["record", "--exact", "-f", "raw", "-o", "-", "-p", &pid]))
+    };
+    let roots = spawn(&mut command);
+    let own = spawn(as_nobody(&mut command));
+    for (target, words) in [
+        (&roots, ["no permission", "sudo onlooker"]),
+        (&own, ["CAP_PERFMON", "sysctl kernel.perf_event_paranoid=1"]),
+    ] {
+        let run = record(target);
+        assert_eq!(run.code(), Some(77), "{}", run.stderr);
+        for word in words {
+            assert!(run.stderr.contains(word), "{}", run.stderr);
+        }
+        assert_eq!(status(target, "TracerPid:"), "0");
+    }
+    assert_sum(&answer(roots));
+    assert_sum(&answer(own));
 }
 
 #[test]
