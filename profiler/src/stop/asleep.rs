@@ -9,9 +9,9 @@ use std::os::unix::fs::FileExt;
 pub struct Sleeper {
     /// The thread.
     pub tid: i32,
-    /// Beats that it worked in the kernel, in the system call that it sleeps in now, and that
-    /// were not told yet.
-    pub worked: u64,
+    /// What happened to it in the kernel, in the system call that it sleeps in now, and was not
+    /// told yet, as for [`Watch::stopped`](super::Watch::stopped).
+    pub worked: Vec<u64>,
     /// How much it has run and how often: as long as this stays, it has not run.
     ran: String,
 }
@@ -48,7 +48,7 @@ impl Sleep {
         let (ip, sp) = (word()?, word()?);
         let sleeper = Sleeper {
             tid,
-            worked: 0,
+            worked: Vec::new(),
             ran,
         };
         Some((sleeper, ip, sp))

@@ -23,7 +23,7 @@ impl Jitter {
     /// The next time below this one.
     pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(STEP);
-        (u128::from(self.0) * u128::from(limit) >> 64) as u64
+        ((u128::from(self.0) * u128::from(limit)) >> 64) as u64
     }
 
     /// A period that differs from this one by an eighth at most. A clock that runs out in the

@@ -10,16 +10,16 @@ use super::Plan;
 use super::asleep::{Sleep, Sleeper};
 use super::door::Doors;
 use super::jitter::Jitter;
-use crate::sys::perf::{Event, KernelClock, Kind};
+use crate::sys::perf::{Event, KernelEvent, Kind};
 
 /// One traced thread.
 #[derive(Debug)]
 pub(super) struct Tracee {
     pub(super) event: Event,
-    pub(super) kernel: Option<KernelClock>,
+    pub(super) kernel: KernelEvent,
     pub(super) doors: Doors,
-    /// Beats in the kernel whose thread was not met at a door, to be told when it stands still.
-    pub(super) owed: u64,
+    /// Events in the kernel whose thread was not met at a door, to be told when it stands still.
+    pub(super) owed: Vec<u64>,
     /// Decides the time to its next stop.
     jitter: Jitter,
     sleep: Option<Sleep>,
@@ -37,17 +37,17 @@ impl Tracee {
         } else {
             self.event.disable()
         };
-        if let Some(kernel) = &self.kernel {
-            let _ = kernel.set_enabled(wanted);
-        }
+        let _ = self.kernel.set_enabled(wanted);
         if !wanted {
             self.take_owed();
         }
     }
 
-    /// Every beat in the kernel that was not told; nobody is waited for any more.
-    pub(super) fn take_owed(&mut self) -> u64 {
-        std::mem::take(&mut self.owed) + self.doors.give_up()
+    /// Every event in the kernel that was not told; nobody is waited for any more.
+    pub(super) fn take_owed(&mut self) -> Vec<u64> {
+        let mut owed = std::mem::take(&mut self.owed);
+        owed.extend(self.doors.give_up());
+        owed
     }
 
     /// Sets the time to its next stop. It stands still.
@@ -75,21 +75,15 @@ impl Tracees {
         epoll: &Epoll,
     ) -> io::Result<()> {
         let event = Event::signalling(tid, plan.kind, signal)?;
-        let kernel = match plan.kind {
-            Kind::TaskClock { period_ns } if plan.kernel => {
-                let clock = KernelClock::open(tid, period_ns)?;
-                let watched = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(tid.cast_unsigned()));
-                epoll.add(&clock, watched)?;
-                Some(clock)
-            }
-            _ => None,
-        };
+        let kernel = KernelEvent::open(tid, plan.kind)?;
+        let watched = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(tid.cast_unsigned()));
+        epoll.add(&kernel, watched)?;
         event.enable()?;
         let tracee = Tracee {
             event,
             kernel,
             doors: Doors::default(),
-            owed: 0,
+            owed: Vec::new(),
             jitter: Jitter::new(tid),
             sleep: Sleep::open(plan.pid, tid).ok(),
             wanted: true,

@@ -16,10 +16,11 @@ use super::door::Came;
 use super::tracees::{Tracees, is_thread_of};
 use super::{Ended, Plan, Request, Sleeper, Watch, refuse, signal};
 use crate::error::Error;
+use crate::sys::perf::Record;
 use crate::sys::ptrace::{self, Stop};
 use crate::target::{self, threads};
 
-/// Names of what is waited for; a thread's kernel clock has the id of the thread.
+/// Names of what is waited for; a thread's event in the kernel has the id of the thread.
 const STOPS: u64 = 1 << 32;
 const BEATS: u64 = STOPS + 1;
 const REQUESTS: u64 = STOPS + 2;
@@ -237,7 +238,14 @@ impl Worker {
         }
         if info.fd == tracee.event.fd() {
             tracee.next_period(self.plan.kind);
-            if !watch.stopped(tid, 1) {
+            let mut records: Vec<Record> = Vec::new();
+            tracee.event.records(|record| records.push(record));
+            let since_ns = records.last().map(|record| record.time_ns);
+            let mut events: Vec<u64> = records.iter().map(|record| record.addr).collect();
+            if events.is_empty() {
+                events.push(0);
+            }
+            if !watch.stopped(tid, &events, since_ns) {
                 tracee.set_wanted(false);
             }
         } else {
@@ -246,14 +254,14 @@ impl Worker {
             };
             if let Ok(now) = ptrace::registers(tid) {
                 match door.came(&now) {
-                    Came::Expected(beats) => drop(watch.stopped(tid, beats)),
+                    Came::Expected(events) => drop(watch.stopped(tid, &events, None)),
                     Came::Other => {}
-                    Came::TooMany(beats) => tracee.owed += beats,
+                    Came::TooMany(events) => tracee.owed.extend(events),
                 }
             }
         }
-        if tracee.owed > 0 {
-            watch.missed(tid, std::mem::take(&mut tracee.owed));
+        if !tracee.owed.is_empty() {
+            watch.missed(tid, &std::mem::take(&mut tracee.owed));
         }
         true
     }
@@ -263,11 +271,11 @@ impl Worker {
         let Some(tracee) = self.tracees.by_tid.get_mut(&tid) else {
             return;
         };
-        let Some(clock) = &mut tracee.kernel else {
-            return;
-        };
-        let doors = &mut tracee.doors;
-        clock.beats(|at| tracee.owed += doors.beat(tid, signal, at).unwrap_or(1));
+        let (doors, owed) = (&mut tracee.doors, &mut tracee.owed);
+        tracee.kernel.records(|record| {
+            let given_up = doors.beat(tid, signal, record);
+            owed.extend(given_up.unwrap_or_else(|_| vec![record.addr]));
+        });
     }
 
     fn beat<W: Watch>(&mut self, watch: &mut W) -> Result<bool, Error> {
@@ -317,8 +325,8 @@ impl Worker {
         for (tid, tracee) in &mut self.tracees.by_tid {
             let _ = tracee.event.disable();
             let lost = tracee.take_owed();
-            if lost > 0 {
-                watch.lost(*tid, lost);
+            if !lost.is_empty() {
+                watch.lost(*tid, &lost);
             }
         }
         while let Ok(Some(stop)) = ptrace::next_stop() {
