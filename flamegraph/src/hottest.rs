@@ -121,13 +121,16 @@ pub fn write_hottest(hot: &[Hot], weight: WeightKind, out: &mut dyn Write) -> io
     let amount = |value: u64| match weight {
         WeightKind::Samples => count(value),
         WeightKind::Nanoseconds => duration(value),
-        WeightKind::BytesGrown | WeightKind::BytesKept => bytes(value as f64),
+        WeightKind::BytesGrown | WeightKind::BytesKept | WeightKind::BytesFile => {
+            bytes(value as f64)
+        }
     };
     let own_heading = match weight {
         WeightKind::Samples => "samples",
         WeightKind::Nanoseconds => "time",
         WeightKind::BytesGrown => "grown",
         WeightKind::BytesKept => "kept",
+        WeightKind::BytesFile => "files",
     };
     let own: Vec<String> = hot.iter().map(|hot| amount(hot.own)).collect();
     let width = own

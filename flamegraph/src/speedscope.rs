@@ -247,7 +247,7 @@ fn profile<'a>(
         unit: match options.selection.weight {
             WeightKind::Samples => "none",
             WeightKind::Nanoseconds => "nanoseconds",
-            WeightKind::BytesGrown | WeightKind::BytesKept => "bytes",
+            WeightKind::BytesGrown | WeightKind::BytesKept | WeightKind::BytesFile => "bytes",
         },
         start_value: 0,
         end_value: weights

@@ -106,7 +106,7 @@ fn count_name(weight: WeightKind) -> &'static str {
     match weight {
         WeightKind::Samples => "samples",
         WeightKind::Nanoseconds => "nanoseconds",
-        WeightKind::BytesGrown | WeightKind::BytesKept => "bytes",
+        WeightKind::BytesGrown | WeightKind::BytesKept | WeightKind::BytesFile => "bytes",
     }
 }
 

@@ -149,9 +149,17 @@ pub enum Error {
         /// What to do.
         remedy: String,
     },
-    /// Exact samples need perf events.
+    /// A recording without growth, or none that was worth an event.
     #[error(
-        "no permission for perf events of process {pid}: {why}; {remedy}, or record without --exact"
+        "no growth in {path}; record it with `onlooker record --growth`, for little of it with --growth-every 4K"
+    )]
+    NothingGrew {
+        /// The recording.
+        path: PathBuf,
+    },
+    /// Exact samples and growth need perf events.
+    #[error(
+        "no permission for perf events of process {pid}: {why}; {remedy}, or record without --exact or --growth"
     )]
     Perf {
         /// The process.
@@ -309,7 +317,7 @@ impl Error {
             Self::Write { .. } | Self::Read { .. } | Self::Stop { .. } => exit::IO,
             Self::NoInput { .. } => exit::NO_INPUT,
             Self::Data { .. } => exit::DATA,
-            Self::Report(_) => exit::EMPTY,
+            Self::Report(_) | Self::NothingGrew { .. } => exit::EMPTY,
             Self::NotMeasured(_) => exit::NOT_MEASURED,
         }
     }

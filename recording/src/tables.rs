@@ -139,6 +139,8 @@ pub enum WeightKind {
     BytesGrown,
     /// Bytes that became resident and stayed.
     BytesKept,
+    /// Bytes of files or shared memory that became resident.
+    BytesFile,
 }
 
 /// One sample of one thread.

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use onlooker_flamegraph::{Mode, Selection};
+use onlooker_flamegraph::{By, Mode, Selection};
+use onlooker_recording::tables::WeightKind;
 
 /// Out-of-process stack profiler for CPython 3.8 – 3.15. It only reads: the target is never
 /// stopped (unless `--exact` asks for it) and nothing is written to it.
@@ -68,14 +69,25 @@ pub struct RecordArgs {
     /// [default: by the extension of FILE]
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<String>,
-    /// Samples per second; `max` for as many as possible
-    #[arg(short, long, value_name = "HZ", default_value = "100", value_parser = rate)]
-    pub rate: f64,
+    /// Samples per second; `max` for as many as possible [default: 100; with --growth none]
+    #[arg(short, long, value_name = "HZ", value_parser = rate)]
+    pub rate: Option<f64>,
     /// Stop each thread for some microseconds at each of its samples, so that its stack is that
     /// of one exact instant. Interrupts no system call; needs ptrace and perf events. Not
     /// with -s or -r max
     #[arg(long)]
     pub exact: bool,
+    /// Find out who makes the process bigger: stop a thread for some microseconds at one page
+    /// fault in so many and note its stack. With -r, time samples too. Not with -s or -r max
+    #[arg(long, conflicts_with = "exact")]
+    pub growth: bool,
+    /// Bytes of growth between two stops, like 64K or 1M
+    #[arg(long, value_name = "BYTES", default_value = "256K", value_parser = bytes, requires = "growth")]
+    pub growth_every: u64,
+    /// What a graph shows: samples, grown (bytes), kept (of those, what is still there), files
+    /// [default: with --growth kept, else samples]
+    #[arg(long, value_name = "WEIGHT", value_parser = weight)]
+    pub weight: Option<WeightKind>,
     /// Stop after so many seconds [default: until the process ends or Ctrl-C]
     #[arg(short, long, value_name = "SECONDS", value_parser = duration)]
     pub duration: Option<Seconds>,
@@ -115,6 +127,16 @@ pub struct ReportArgs {
     /// [default: by the extension of -o]
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<String>,
+    /// Growth by allocation site: a table, or JSON with -f json
+    #[arg(long)]
+    pub sites: bool,
+    /// What makes a site: line, function, file, stack
+    #[arg(long, value_name = "WHAT", default_value = "line", value_parser = by, requires = "sites")]
+    pub by: By,
+    /// What a graph shows: samples, grown (bytes), kept (of those, what is still there), files
+    /// [default: samples; where there are none, kept]
+    #[arg(long, value_name = "WEIGHT", value_parser = weight)]
+    pub weight: Option<WeightKind>,
     /// Whole file names instead of short ones
     #[arg(long)]
     pub full_filenames: bool,
@@ -155,6 +177,40 @@ impl StateArgs {
             ..Selection::default()
         }
     }
+}
+
+fn weight(text: &str) -> Result<WeightKind, String> {
+    match text {
+        "samples" => Ok(WeightKind::Samples),
+        "grown" => Ok(WeightKind::BytesGrown),
+        "kept" => Ok(WeightKind::BytesKept),
+        "files" => Ok(WeightKind::BytesFile),
+        _ => Err("known weights: samples, grown, kept, files".to_owned()),
+    }
+}
+
+fn by(text: &str) -> Result<By, String> {
+    match text {
+        "line" => Ok(By::Line),
+        "function" => Ok(By::Function),
+        "file" => Ok(By::File),
+        "stack" => Ok(By::Stack),
+        _ => Err("known: line, function, file, stack".to_owned()),
+    }
+}
+
+/// A number of bytes with K, M or G (powers of 1024) after it or without.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.to_ascii_uppercase().chars().last() {
+        Some('K') => (&text[..text.len() - 1], 1 << 10),
+        Some('M') => (&text[..text.len() - 1], 1 << 20),
+        Some('G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let value = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+    value
+        .filter(|value| *value > 0)
+        .ok_or_else(|| "not a number of bytes above 0, like 64K or 1M".to_owned())
 }
 
 fn mode(text: &str) -> Result<Mode, String> {

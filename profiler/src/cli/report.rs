@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::path::Path;
 
-use onlooker_flamegraph::{Format, Options, Selection, Target};
+use onlooker_flamegraph::{By, Format, Options, Selection, Target};
 use onlooker_recording::read::{self, Loaded};
-use onlooker_recording::tables::Tables;
+use onlooker_recording::tables::{Sample, Tables, WeightKind};
 
 use super::args::ReportArgs;
 use super::output::Output;
@@ -16,13 +16,30 @@ use crate::error::Error;
 const HOTTEST: usize = 30;
 
 pub(super) fn run(args: &ReportArgs) -> Result<u8, Error> {
-    let target = target(args.output.as_deref(), args.format.as_deref())?;
+    let by = args.sites.then_some(args.by);
+    let target = target(args.output.as_deref(), args.format.as_deref(), by)?;
     let Loaded { tables, warnings } = load(&args.input)?;
     for warning in &warnings {
         eprintln!("onlooker: {}: {warning}", args.input.display());
     }
+    let growth_only = || {
+        let samples = |s: &Sample| s.weight_kind == WeightKind::Samples;
+        onlooker_flamegraph::has_growth(&tables) && !tables.samples.iter().any(samples)
+    };
+    let weight = args.weight.unwrap_or_else(|| match growth_only() {
+        true => WeightKind::BytesKept,
+        false => WeightKind::Samples,
+    });
+    if by.is_some() && !onlooker_flamegraph::has_growth(&tables) {
+        return Err(Error::NothingGrew {
+            path: args.input.clone(),
+        });
+    }
     let options = Options {
-        selection: args.states.selection(),
+        selection: Selection {
+            weight,
+            ..args.states.selection()
+        },
         threads: args.threads,
         full_filenames: args.full_filenames,
     };
@@ -35,15 +52,18 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8, Error> {
             "onlooker: {}",
             onlooker_flamegraph::summary_line(tables.counts())
         );
-        print_hottest(&tables, selection, HOTTEST, &mut io::stdout());
+        match by {
+            Some(by) => print_sites(&tables, by, HOTTEST, &mut io::stdout()),
+            None => print_hottest(&tables, selection, HOTTEST, &mut io::stdout()),
+        }
         return Ok(0);
     };
     // Without -o, a format goes to stdout, where a pipe can take it.
     let output = Output::open(args.output.as_deref().unwrap_or(Path::new("-")))?;
     let path = output.path().to_owned();
     let written = output.write(|out| match target {
-        Target::Report(format) => render(&tables, &options, format, out),
-        Target::Recording => io::copy(&mut File::open(&args.input)?, out).map(drop),
+        Wanted::Report(report) => render(&tables, &options, report, out),
+        Wanted::Recording => io::copy(&mut File::open(&args.input)?, out).map(drop),
     });
     written.map_err(|error| Error::Write {
         path,
@@ -53,13 +73,38 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8, Error> {
     Ok(0)
 }
 
+/// What an output file is to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// The recording itself.
+    Recording,
+    /// Something made of it.
+    Report(Report),
+}
+
+/// What can be made of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// Of all samples.
+    Of(Format),
+    /// JSON of growth by site.
+    Sites(By),
+}
+
 /// Writes a report; what can go wrong then is only the writing.
 pub(super) fn render(
     tables: &Tables,
     options: &Options,
-    format: Format,
+    report: Report,
     out: &mut dyn Write,
 ) -> io::Result<()> {
+    let format = match report {
+        Report::Of(format) => format,
+        Report::Sites(by) => {
+            let sites = onlooker_flamegraph::sites(tables, by);
+            return onlooker_flamegraph::write_sites_json(&sites, out);
+        }
+    };
     match onlooker_flamegraph::render(tables, options, format, out) {
         Ok(_) => Ok(()),
         Err(onlooker_flamegraph::Error::Write(error)) => Err(error),
@@ -78,23 +123,58 @@ fn load(path: &Path) -> Result<Loaded, Error> {
     })
 }
 
-/// What to make: by name, or by the extension of the output. `None` when neither is given.
+/// What to make: by name, or by the extension of the output. `None` when neither is given. With
+/// `sites`, `json` is one of them.
 ///
 /// # Errors
 /// [`Error::Usage`] for names and extensions that are not known, and for an output without an
 /// extension (stdout, a device).
-pub(super) fn target(path: Option<&Path>, name: Option<&str>) -> Result<Option<Target>, Error> {
+pub(super) fn target(
+    path: Option<&Path>,
+    name: Option<&str>,
+    sites: Option<By>,
+) -> Result<Option<Wanted>, Error> {
     let usage = |error: onlooker_flamegraph::Error| Error::Usage(error.to_string());
+    let known = |target| {
+        Some(match target {
+            Target::Recording => Wanted::Recording,
+            Target::Report(format) => Wanted::Report(Report::Of(format)),
+        })
+    };
+    if let Some(by) = sites
+        && is_json(path, name)
+    {
+        return Ok(Some(Wanted::Report(Report::Sites(by))));
+    }
     match (name, path) {
-        (Some(name), _) => Target::from_name(name).map(Some).map_err(usage),
+        (Some(name), _) => Target::from_name(name).map(known).map_err(usage),
         (None, None) => Ok(None),
         (None, Some(path)) if path == Path::new("-") => {
             Err(Error::Usage("-o - needs -f FORMAT".to_owned()))
         }
         (None, Some(path)) => Target::from_extension(path)
-            .map(Some)
+            .map(known)
             .map_err(|error| Error::Usage(format!("{error}; or name the format with -f"))),
     }
+}
+
+/// Whether JSON is asked for, and not that of speedscope.
+fn is_json(path: Option<&Path>, name: Option<&str>) -> bool {
+    let ends = |path: &Path, end| {
+        let name = path.to_string_lossy().to_ascii_lowercase();
+        name.ends_with(end)
+    };
+    match (name, path) {
+        (Some(name), _) => name.eq_ignore_ascii_case("json"),
+        (None, Some(path)) => ends(path, ".json") && !ends(path, ".speedscope.json"),
+        (None, None) => false,
+    }
+}
+
+/// Growth by site as a table.
+pub(super) fn print_sites(tables: &Tables, by: By, count: usize, out: &mut dyn Write) {
+    // Nobody listens any more: no failure.
+    let _ = onlooker_flamegraph::write_sites(tables, by, count, out);
 }
 
 /// The hottest functions as a table.

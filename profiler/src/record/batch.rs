@@ -4,7 +4,7 @@
 //! that it never waits for an id. A stack goes as the number of its outer frames that are those
 //! of the thread's last sample, and the others: a thread that does not move costs nothing.
 
-use onlooker_recording::tables::{Mapping, Process, State, Totals};
+use onlooker_recording::tables::{Mapping, Process, State, Totals, WeightKind};
 use onlooker_symbols::linetable::Position;
 
 /// A piece of the recording.
@@ -20,6 +20,12 @@ pub(super) struct Batch {
     pub(super) samples: Vec<RawSample>,
     /// The frames of all samples, each a key of a location, outermost first within a sample.
     pub(super) frames: Vec<u32>,
+    /// Key of a process, time in nanoseconds, resident bytes.
+    pub(super) rss: Vec<(u32, u64, u64)>,
+    /// Samples of growth that keep nothing.
+    pub(super) gone: Vec<u32>,
+    /// Bytes that are kept of samples of growth, at the end.
+    pub(super) kept: Vec<(u32, u64)>,
     /// How many of the samples passed every check.
     pub(super) verified: u64,
     /// Counts of the recording, these samples included.
@@ -64,8 +70,12 @@ pub(super) struct RawSample {
     pub(super) state: State,
     /// Why it is not verified; `None` for a verified one.
     pub(super) reason: Option<&'static str>,
-    /// How many samples it stands for.
+    /// What the weight counts.
+    pub(super) weight_kind: WeightKind,
+    /// How much it stands for.
     pub(super) weight: u64,
+    /// Its number, of a sample of growth.
+    pub(super) growth: Option<u32>,
 }
 
 impl Batch {

@@ -3,19 +3,23 @@
 //! Three threads: [`run`](mod@run) samples at the beat of the [`clock`], [`family`] finds
 //! processes and attaches to them, and the writing thread behind [`Recorder`] packs and writes.
 //! The first waits for none of the others. With `--exact` the stop thread takes the place of the
-//! first ([`exact`]).
+//! first ([`exact`], [`growth`]).
 
 mod batch;
 pub mod clock;
 mod describe;
 pub mod exact;
 pub mod family;
+pub mod growth;
 mod kernel;
+mod pages;
 mod queue;
 #[cfg(test)]
 mod queue_tests;
 mod recorder;
 pub mod run;
+pub mod standing;
+mod stop_costs;
 mod watched;
 
 pub use recorder::Recorder;

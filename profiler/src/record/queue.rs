@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use onlooker_recording::tables::{
-    Header, Location, LocationId, Process, ProcessId, Sample, StackId, StringId, Thread, ThreadId,
-    Totals, Trust, WeightKind,
+    Header, Location, LocationId, Process, ProcessId, RssPoint, Sample, StackId, StringId, Thread,
+    ThreadId, Totals, Trust, WeightKind,
 };
 use onlooker_recording::write::{WriteError, Writer};
 
@@ -80,6 +80,8 @@ struct Rows<W: Write> {
     threads: HashMap<u32, (ThreadId, Vec<StackId>)>,
     locations: Vec<LocationId>,
     reasons: HashMap<&'static str, StringId>,
+    /// Samples of growth that may keep something, by number.
+    growths: HashMap<u32, Sample>,
     totals: Totals,
 }
 
@@ -91,6 +93,7 @@ impl<W: Write> Rows<W> {
             threads: HashMap::new(),
             locations: Vec::new(),
             reasons: HashMap::new(),
+            growths: HashMap::new(),
             totals: Totals::default(),
         }
     }
@@ -155,7 +158,7 @@ impl<W: Write> Rows<W> {
                     .entry(reason)
                     .or_insert_with(|| writer.string(reason))
             });
-            self.writer.sample(Sample {
+            let sample = Sample {
                 time_ns: raw.time_ns,
                 thread: *id,
                 stack: stack.last().copied(),
@@ -165,9 +168,34 @@ impl<W: Write> Rows<W> {
                     Some(_) => Trust::Unverified,
                 },
                 reason,
-                weight_kind: WeightKind::Samples,
+                weight_kind: raw.weight_kind,
                 weight: raw.weight,
+            };
+            self.writer.sample(sample);
+            if let Some(number) = raw.growth {
+                self.growths.insert(number, sample);
+            }
+        }
+        for (process, time_ns, rss_bytes) in batch.rss {
+            self.writer.rss(RssPoint {
+                time_ns,
+                process: self.processes[process as usize],
+                rss_bytes,
             });
+        }
+        for number in batch.gone {
+            self.growths.remove(&number);
+        }
+        for (number, bytes) in batch.kept {
+            // A sample that was dropped is not there.
+            if let Some(grown) = self.growths.remove(&number) {
+                self.writer.sample(Sample {
+                    time_ns: batch.time_ns,
+                    weight_kind: WeightKind::BytesKept,
+                    weight: bytes,
+                    ..grown
+                });
+            }
         }
         for key in batch.ended {
             self.threads.remove(&key);

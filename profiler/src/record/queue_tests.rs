@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use onlooker_recording::tables::{Header, Process, State};
+use onlooker_recording::tables::{Header, Process, State, WeightKind};
 use onlooker_symbols::linetable::Position;
 
 use super::batch::{Batch, NewLocation, NewProcess, NewThread, RawSample};
@@ -75,7 +75,9 @@ fn sample(same: u32, own: u32) -> RawSample {
         own,
         state: State::default(),
         reason: None,
+        weight_kind: WeightKind::Samples,
         weight: 1,
+        growth: None,
     }
 }
 

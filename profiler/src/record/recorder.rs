@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::mem;
 
-use onlooker_recording::tables::{Header, Mapping, Process, State, Totals};
+use onlooker_recording::tables::{Header, Mapping, Process, State, Totals, WeightKind};
 use onlooker_recording::write::WriteError;
 use onlooker_symbols::linetable::Position;
 use onlooker_symbols::names::CodeId;
@@ -33,6 +33,8 @@ pub struct Recorder {
     /// Each process with its key, so that none is added twice.
     by_pid: HashMap<i32, (Process, u32)>,
     threads: u32,
+    /// Samples of growth so far.
+    growths: u32,
     locations: u32,
     /// Changes when keys of locations begin again at 0.
     locations_epoch: u32,
@@ -46,10 +48,33 @@ pub struct Recorder {
 pub(super) struct Observed {
     /// What its thread was doing.
     pub(super) state: State,
-    /// How many samples it stands for.
-    pub(super) weight: u64,
+    /// What it stands for.
+    pub(super) weight: Weight,
+}
+
+/// What a stack stands for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weight {
+    /// What is counted.
+    pub(super) kind: WeightKind,
+    /// How much of it.
+    pub(super) amount: u64,
     /// Why it is not verified though it passed every check.
     pub(super) reason: Option<&'static str>,
+    /// Its number among the samples of growth, by which [`Recorder::kept`] speaks of it.
+    pub(super) growth: Option<u32>,
+}
+
+impl Weight {
+    /// So many samples.
+    pub(super) fn samples(amount: u64, reason: Option<&'static str>) -> Self {
+        Self {
+            kind: WeightKind::Samples,
+            amount,
+            reason,
+            growth: None,
+        }
+    }
 }
 
 impl From<State> for Observed {
@@ -57,8 +82,7 @@ impl From<State> for Observed {
     fn from(state: State) -> Self {
         Self {
             state,
-            weight: 1,
-            reason: None,
+            weight: Weight::samples(1, None),
         }
     }
 }
@@ -114,6 +138,7 @@ impl Recorder {
             processes: 0,
             by_pid: HashMap::new(),
             threads: 0,
+            growths: 0,
             locations: 0,
             locations_epoch: 0,
             stacks_epoch: 0,
@@ -212,7 +237,7 @@ impl Recorder {
         time_ns: u64,
         code: impl Fn(StackFrame) -> Option<Place>,
     ) {
-        let reason = stack.trust.reason().or(observed.reason);
+        let reason = stack.trust.reason().or(observed.weight.reason);
         if stack.frames().is_empty() && matches!(stack.trust, Trust::Cut(_)) {
             // There is nothing to keep of it.
             self.lost(reason.unwrap_or_default(), 1);
@@ -259,8 +284,32 @@ impl Recorder {
             own: (depth - same) as u32,
             state: observed.state,
             reason,
-            weight: observed.weight,
+            weight_kind: observed.weight.kind,
+            weight: observed.weight.amount,
+            growth: observed.weight.growth,
         });
+    }
+
+    /// Adds the resident size of a process.
+    pub(super) fn rss(&mut self, rows: &ProcessRows, time_ns: u64, bytes: u64) {
+        self.batch.rss.push((rows.key, time_ns, bytes));
+    }
+
+    /// The number of the next sample of growth.
+    pub(super) fn next_growth(&mut self) -> u32 {
+        // The numbers of samples that keep something are far fewer than this.
+        self.growths = self.growths.wrapping_add(1);
+        self.growths
+    }
+
+    /// Tells which samples of growth keep nothing.
+    pub(super) fn gone(&mut self, growths: Vec<u32>) {
+        self.batch.gone.extend(growths);
+    }
+
+    /// Tells at the end how many bytes of which sample of growth are kept.
+    pub(super) fn kept(&mut self, kept: Vec<(u32, u64)>) {
+        self.batch.kept = kept;
     }
 
     /// Counts samples that gave nothing.

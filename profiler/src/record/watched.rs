@@ -6,7 +6,7 @@ use onlooker_unwinder::memory::{Class, Cost, RemoteAddr};
 use super::describe::place;
 use super::family::Newcomer;
 use super::kernel::{FileBudget, KernelThread};
-use super::recorder::{Observed, ProcessRows, Recorder};
+use super::recorder::{Observed, ProcessRows, Recorder, Weight};
 use crate::error::Error;
 use crate::session::{Session, ThreadStack};
 
@@ -86,7 +86,7 @@ impl Watched {
         recorder: &mut Recorder,
         now_ns: u64,
         (tstate, running): (RemoteAddr, bool),
-        (weight, reason): (u64, Option<&'static str>),
+        weight: Weight,
     ) {
         self.meet_new_threads(recorder);
         let Some(stack) = self.session.stacks().find(|s| s.tstate == tstate) else {
@@ -107,14 +107,15 @@ impl Watched {
             waits_for_gil,
             known: true,
         };
-        let observed = Observed {
-            state,
-            weight,
-            reason,
-        };
+        let observed = Observed { state, weight };
         recorder.sample(&mut self.rows, stack, observed, now_ns, |frame| {
             place(&self.session, frame)
         });
+    }
+
+    /// Adds its resident size.
+    pub(super) fn rss(&self, recorder: &mut Recorder, now_ns: u64, bytes: u64) {
+        recorder.rss(&self.rows, now_ns, bytes);
     }
 
     /// Forgets the threads that a sample of all threads has not seen any more.

@@ -9,9 +9,9 @@ use std::os::unix::fs::FileExt;
 pub struct Sleeper {
     /// The thread.
     pub tid: i32,
-    /// Beats that it worked in the kernel, in the system call that it sleeps in now, and that
-    /// were not told yet.
-    pub worked: u64,
+    /// What happened to it in the kernel, in the system call that it sleeps in now, and was not
+    /// told yet, as for [`Watch::stopped`](super::Watch::stopped).
+    pub worked: Vec<u64>,
     /// How much it has run and how often: as long as this stays, it has not run.
     ran: String,
 }
@@ -21,6 +21,7 @@ pub struct Sleeper {
 pub(super) struct Sleep {
     system_call: File,
     schedstat: File,
+    stat: File,
 }
 
 impl Sleep {
@@ -29,6 +30,7 @@ impl Sleep {
         Ok(Self {
             system_call: open("syscall")?,
             schedstat: open("schedstat")?,
+            stat: open("stat")?,
         })
     }
 
@@ -38,15 +40,26 @@ impl Sleep {
         // `running`, or the call's number (-1 for a page fault), arguments, sp and pc
         // (`collect_syscall`, `lib/syscall.c`).
         let call = read(&self.system_call)?;
+        if call.starts_with("-1") && self.is_stopped() {
+            return None;
+        }
         let mut words = call.split_ascii_whitespace().rev();
         let mut word = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
         let (ip, sp) = (word()?, word()?);
         let sleeper = Sleeper {
             tid,
-            worked: 0,
+            worked: Vec::new(),
             ran,
         };
         Some((sleeper, ip, sp))
+    }
+
+    /// Whether it is stopped by us or by a signal: it is in no system call then, and sleeps not.
+    fn is_stopped(&self) -> bool {
+        let state = |stat: String| stat.rsplit_once(") ")?.1.chars().next();
+        read(&self.stat)
+            .and_then(state)
+            .is_none_or(|c| "tT".contains(c))
     }
 
     /// Whether it was on no CPU since it was looked at.

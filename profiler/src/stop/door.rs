@@ -1,7 +1,7 @@
 //! Meeting a thread that works in the kernel when it comes back.
 //!
-//! Time that a thread works in the kernel counts, but a signal that is sent there interrupts
-//! system calls. So a second clock, which runs in the kernel only, notes the registers with
+//! Time that a thread works in the kernel counts, and pages that it touches there, but a signal
+//! that is sent there interrupts system calls. So a second event, in the kernel only, notes the registers with
 //! which the thread had entered it, and a breakpoint is put where it will come out: there it
 //! is in user mode, and its Python stack is still the one that it had inside.
 //!
@@ -11,7 +11,7 @@
 
 use std::io;
 
-use crate::sys::perf::{Event, Kind};
+use crate::sys::perf::{Event, Kind, Record};
 use crate::sys::ptrace::Registers;
 
 /// So many others may come through before the thread is given up.
@@ -32,11 +32,13 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    /// Notes a beat in the kernel. Answers the beats of those who are not waited for any more.
+    /// Notes an event in the kernel, which was entered with these registers. Answers the events of
+    /// those who are not waited for any more.
     ///
     /// # Errors
-    /// When there is no breakpoint to be had; the beat is not noted then.
-    pub(super) fn beat(&mut self, tid: i32, signal: i32, at: Registers) -> io::Result<u64> {
+    /// When there is no breakpoint to be had; the event is not noted then.
+    pub(super) fn beat(&mut self, tid: i32, signal: i32, record: Record) -> io::Result<Vec<u64>> {
+        let at = record.registers;
         let same = self
             .doors
             .iter()
@@ -46,7 +48,7 @@ impl Doors {
             self.oldest = (self.oldest + 1) % DOORS;
             self.oldest
         });
-        self.doors[index].beat(tid, signal, at)
+        self.doors[index].beat(tid, signal, record)
     }
 
     /// The door whose signal has this descriptor.
@@ -54,15 +56,15 @@ impl Doors {
         self.doors.iter_mut().find(|door| door.is(fd))
     }
 
-    /// Nobody is waited for any more; answers the beats of all.
-    pub(super) fn give_up(&mut self) -> u64 {
-        self.doors.iter_mut().map(Door::give_up).sum()
+    /// Nobody is waited for any more; answers the events of all.
+    pub(super) fn give_up(&mut self) -> Vec<u64> {
+        self.doors.iter_mut().flat_map(Door::give_up).collect()
     }
 
-    /// The beats of the one that entered the kernel there.
-    pub(super) fn take_if_at(&mut self, ip: u64, sp: u64) -> u64 {
+    /// The events of the one that entered the kernel there.
+    pub(super) fn take_if_at(&mut self, ip: u64, sp: u64) -> Vec<u64> {
         let there = self.doors.iter_mut().filter(|door| door.waits_at(ip, sp));
-        there.map(Door::give_up).sum()
+        there.flat_map(Door::give_up).collect()
     }
 }
 
@@ -70,40 +72,45 @@ impl Doors {
 #[derive(Debug, Default)]
 pub(super) struct Door {
     event: Option<Event>,
-    /// Who is waited for, and for how many beats it worked.
-    waiting: Option<(Registers, u64)>,
+    /// Who is waited for, and what happened to it: the address that was touched for each page
+    /// fault, anything for each beat of a clock.
+    waiting: Option<(Registers, Vec<u64>)>,
     others: u32,
     /// Of those, the ones with the same stack pointer.
     alike: u32,
 }
 
 /// Who came through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Came {
-    /// The one that is waited for, with its beats.
-    Expected(u64),
+    /// The one that is waited for, with its events.
+    Expected(Vec<u64>),
     /// Another one.
     Other,
-    /// Another one once too often: these beats are given up. Mostly it comes from the same
+    /// Another one once too often: these events are given up. Mostly it comes from the same
     /// place as the one that was waited for.
-    TooMany(u64),
+    TooMany(Vec<u64>),
 }
 
 impl Door {
     fn waits_at(&self, ip: u64, sp: u64) -> bool {
-        self.waiting
-            .is_some_and(|(at, _)| at.ip == ip && at.sp == sp)
+        let at = self.waiting.as_ref();
+        at.is_some_and(|(at, _)| at.ip == ip && at.sp == sp)
     }
 
-    fn beat(&mut self, tid: i32, signal: i32, at: Registers) -> io::Result<u64> {
+    fn beat(&mut self, tid: i32, signal: i32, record: Record) -> io::Result<Vec<u64>> {
+        let at = record.registers;
         if self.waits_at(at.ip, at.sp)
-            && let Some((expected, beats)) = &mut self.waiting
+            && let Some((expected, events)) = &mut self.waiting
         {
             *expected = at;
-            *beats += 1;
-            return Ok(0);
+            events.push(record.addr);
+            return Ok(Vec::new());
         }
-        let old = self.waiting.take().map_or(0, |(_, beats)| beats);
+        let old = self
+            .waiting
+            .take()
+            .map_or_else(Vec::new, |(_, events)| events);
         let event = match &mut self.event {
             Some(event) => {
                 event.disable()?;
@@ -116,8 +123,8 @@ impl Door {
                 signal,
             )?),
         };
-        event.once()?;
-        self.waiting = Some((at, 1));
+        event.enable()?;
+        self.waiting = Some((at, vec![record.addr]));
         self.others = 0;
         self.alike = 0;
         Ok(old)
@@ -130,29 +137,30 @@ impl Door {
 
     /// The thread stands in the door.
     pub(super) fn came(&mut self, now: &Registers) -> Came {
-        let Some((expected, beats)) = self.waiting else {
+        let Some((expected, _)) = &self.waiting else {
             return Came::Other;
         };
-        if expected == *now {
-            self.waiting = None;
-            return Came::Expected(beats);
+        if expected == now {
+            return Came::Expected(self.give_up());
         }
         self.others += 1;
         self.alike += u32::from(expected.sp == now.sp);
         if self.others > MAX_OTHERS || self.alike > MAX_ALIKE {
             return Came::TooMany(self.give_up());
         }
-        if !matches!(self.event.as_ref().map(Event::once), Some(Ok(()))) {
-            return Came::TooMany(self.give_up());
-        }
         Came::Other
     }
 
-    /// Nobody is waited for any more; answers the beats that were.
-    fn give_up(&mut self) -> u64 {
+    /// Nobody is waited for any more; answers the events that were. The breakpoint has no limit of
+    /// hits in the kernel, and is taken away here: since Linux 6.17 an event that has reached
+    /// its limit (PERF_EVENT_IOC_REFRESH) stays stopped (`__perf_event_overflow`), and nothing
+    /// starts a breakpoint again (`hw_breakpoint_add`).
+    fn give_up(&mut self) -> Vec<u64> {
         if let Some(event) = &self.event {
             let _ = event.disable();
         }
-        self.waiting.take().map_or(0, |(_, beats)| beats)
+        self.waiting
+            .take()
+            .map_or_else(Vec::new, |(_, events)| events)
     }
 }

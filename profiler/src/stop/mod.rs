@@ -20,7 +20,9 @@
 //! one that works there is met at the `door` through which it comes back.
 
 mod asleep;
+mod beats;
 mod door;
+mod jitter;
 mod refuse;
 mod signal;
 mod tracees;
@@ -50,19 +52,22 @@ pub struct Plan {
     pub kind: Kind,
     /// Nanoseconds between two beats on our side.
     pub beat_ns: u64,
-    /// Whether the time that threads work in the kernel counts too (a clock only).
-    pub kernel: bool,
 }
 
 /// What is done at a stop and at a beat. Called on the stop thread.
 pub trait Watch {
-    /// Thread `tid` stands still, in user mode, `weight` events after the last time. Answers
+    /// Thread `tid` stands still, in user mode, with the stack that it had when these events
+    /// happened: for a page fault the address that was touched, for a beat of a clock anything.
+    /// `since_ns` is when it was stopped, by CLOCK_MONOTONIC, where the event says so. Answers
     /// whether the thread is worth to be stopped again.
-    fn stopped(&mut self, tid: i32, weight: u64) -> bool;
+    fn stopped(&mut self, tid: i32, events: &[u64], since_ns: Option<u64>) -> bool;
 
-    /// Thread `tid` worked in the kernel for `weight` beats and was not met when it came back:
-    /// it runs, and what is read of it now may be of a later instant.
-    fn missed(&mut self, tid: i32, weight: u64);
+    /// Thread `tid` stands still, in user mode. These events happened while it worked in the
+    /// kernel, and it was not met when it came back: its stack may be that of a later instant.
+    fn missed(&mut self, tid: i32, events: &[u64]);
+
+    /// Thread `tid` has not stood still since these events in the kernel, and will not.
+    fn lost(&mut self, tid: i32, events: &[u64]);
 
     /// A beat on our side; `late` beats passed before it. `asleep` are the threads that sleep;
     /// `still` tells of one whether it was on no CPU since. Answers whether to go on.

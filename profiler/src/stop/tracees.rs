@@ -9,14 +9,19 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use super::Plan;
 use super::asleep::{Sleep, Sleeper};
 use super::door::Doors;
-use crate::sys::perf::{Event, KernelClock, Kind};
+use super::jitter::Jitter;
+use crate::sys::perf::{Event, KernelEvent, Kind};
 
 /// One traced thread.
 #[derive(Debug)]
 pub(super) struct Tracee {
     pub(super) event: Event,
-    pub(super) kernel: Option<KernelClock>,
+    pub(super) kernel: KernelEvent,
     pub(super) doors: Doors,
+    /// Events in the kernel whose thread was not met at a door, to be told when it stands still.
+    pub(super) owed: Vec<u64>,
+    /// Decides the time to its next stop.
+    jitter: Jitter,
     sleep: Option<Sleep>,
     /// Whether its events are on.
     pub(super) wanted: bool,
@@ -32,11 +37,24 @@ impl Tracee {
         } else {
             self.event.disable()
         };
-        if let Some(kernel) = &self.kernel {
-            let _ = kernel.set_enabled(wanted);
-        }
+        let _ = self.kernel.set_enabled(wanted);
         if !wanted {
-            self.doors.give_up();
+            self.take_owed();
+        }
+    }
+
+    /// Every event in the kernel that was not told; nobody is waited for any more.
+    pub(super) fn take_owed(&mut self) -> Vec<u64> {
+        let mut owed = std::mem::take(&mut self.owed);
+        owed.extend(self.doors.give_up());
+        owed
+    }
+
+    /// Sets the time to its next stop. It stands still.
+    pub(super) fn next_period(&mut self, kind: Kind) {
+        if let Kind::TaskClock { period_ns } = kind {
+            // A thread that cannot be told keeps the old one.
+            let _ = self.event.set_period(self.jitter.period(period_ns));
         }
     }
 }
@@ -57,20 +75,16 @@ impl Tracees {
         epoll: &Epoll,
     ) -> io::Result<()> {
         let event = Event::signalling(tid, plan.kind, signal)?;
-        let kernel = match plan.kind {
-            Kind::TaskClock { period_ns } if plan.kernel => {
-                let clock = KernelClock::open(tid, period_ns)?;
-                let watched = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(tid.cast_unsigned()));
-                epoll.add(&clock, watched)?;
-                Some(clock)
-            }
-            _ => None,
-        };
+        let kernel = KernelEvent::open(tid, plan.kind)?;
+        let watched = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(tid.cast_unsigned()));
+        epoll.add(&kernel, watched)?;
         event.enable()?;
         let tracee = Tracee {
             event,
             kernel,
             doors: Doors::default(),
+            owed: Vec::new(),
+            jitter: Jitter::new(tid),
             sleep: Sleep::open(plan.pid, tid).ok(),
             wanted: true,
         };

@@ -10,17 +10,17 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use super::beats::Beats;
 use super::door::Came;
 use super::tracees::{Tracees, is_thread_of};
 use super::{Ended, Plan, Request, Sleeper, Watch, refuse, signal};
 use crate::error::Error;
+use crate::sys::perf::Record;
 use crate::sys::ptrace::{self, Stop};
 use crate::target::{self, threads};
 
-/// Names of what is waited for; a thread's kernel clock has the id of the thread.
+/// Names of what is waited for; a thread's event in the kernel has the id of the thread.
 const STOPS: u64 = 1 << 32;
 const BEATS: u64 = STOPS + 1;
 const REQUESTS: u64 = STOPS + 2;
@@ -38,7 +38,7 @@ pub(super) struct Worker {
     tracees: Tracees,
     epoll: Epoll,
     stops: SignalFd,
-    timer: TimerFd,
+    beats: Beats,
     queue: Receiver<Request>,
     /// Readable when there are requests. Never read: the first one ends the thread.
     _waker: OwnedFd,
@@ -67,11 +67,11 @@ impl Worker {
         child.add(Signal::SIGCHLD);
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let stops = SignalFd::with_flags(&child, flags).map_err(fail)?;
-        let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).map_err(fail)?;
+        let fail_io = |error| Error::Stop { pid, error };
+        let beats = Beats::new(plan.beat_ns, pid).map_err(fail_io)?;
         let readable = |name| EpollEvent::new(EpollFlags::EPOLLIN, name);
         epoll.add(&stops, readable(STOPS)).map_err(fail)?;
-        epoll.add(&timer, readable(BEATS)).map_err(fail)?;
+        epoll.add(&beats, readable(BEATS)).map_err(fail)?;
         epoll.add(&waker, readable(REQUESTS)).map_err(fail)?;
         let mut worker = Self {
             plan,
@@ -79,7 +79,7 @@ impl Worker {
             tracees: Tracees::default(),
             epoll,
             stops,
-            timer,
+            beats,
             queue,
             _waker: waker,
             sleepers: Vec::new(),
@@ -87,10 +87,7 @@ impl Worker {
             signal_in_use: 0,
         };
         worker.seize_all()?;
-        let period = TimeSpec::from(Duration::from_nanos(plan.beat_ns));
-        let flags = TimerSetTimeFlags::empty();
-        let expiration = Expiration::Interval(period);
-        worker.timer.set(expiration, flags).map_err(fail)?;
+        worker.beats.start().map_err(fail_io)?;
         Ok(worker)
     }
 
@@ -158,7 +155,7 @@ impl Worker {
                     STOPS => stops = true,
                     BEATS => beat = true,
                     REQUESTS => {}
-                    tid => self.kernel_beats(watch, tid as i32),
+                    tid => self.kernel_beats(tid as i32),
                 }
             }
             if stops {
@@ -240,45 +237,50 @@ impl Worker {
             return false;
         }
         if info.fd == tracee.event.fd() {
-            if !watch.stopped(tid, 1) {
+            tracee.next_period(self.plan.kind);
+            let mut records: Vec<Record> = Vec::new();
+            tracee.event.records(|record| records.push(record));
+            let since_ns = records.last().map(|record| record.time_ns);
+            let mut events: Vec<u64> = records.iter().map(|record| record.addr).collect();
+            if events.is_empty() {
+                events.push(0);
+            }
+            if !watch.stopped(tid, &events, since_ns) {
                 tracee.set_wanted(false);
             }
-            return true;
-        }
-        let Some(door) = tracee.doors.of(info.fd) else {
-            return false;
-        };
-        if let Ok(now) = ptrace::registers(tid) {
-            match door.came(&now) {
-                Came::Expected(beats) => drop(watch.stopped(tid, beats)),
-                Came::Other => {}
-                Came::TooMany(beats) => watch.missed(tid, beats),
+        } else {
+            let Some(door) = tracee.doors.of(info.fd) else {
+                return false;
+            };
+            if let Ok(now) = ptrace::registers(tid) {
+                match door.came(&now) {
+                    Came::Expected(events) => drop(watch.stopped(tid, &events, None)),
+                    Came::Other => {}
+                    Came::TooMany(events) => tracee.owed.extend(events),
+                }
             }
+        }
+        if !tracee.owed.is_empty() {
+            watch.missed(tid, &std::mem::take(&mut tracee.owed));
         }
         true
     }
 
-    fn kernel_beats<W: Watch>(&mut self, watch: &mut W, tid: i32) {
+    fn kernel_beats(&mut self, tid: i32) {
         let signal = self.signal;
         let Some(tracee) = self.tracees.by_tid.get_mut(&tid) else {
             return;
         };
-        let Some(clock) = &mut tracee.kernel else {
-            return;
-        };
-        let mut missed = 0;
-        let doors = &mut tracee.doors;
-        clock.beats(|at| missed += doors.beat(tid, signal, at).unwrap_or(1));
-        if missed > 0 {
-            watch.missed(tid, missed);
-        }
+        let (doors, owed) = (&mut tracee.doors, &mut tracee.owed);
+        tracee.kernel.records(|record| {
+            let given_up = doors.beat(tid, signal, record);
+            owed.extend(given_up.unwrap_or_else(|_| vec![record.addr]));
+        });
     }
 
     fn beat<W: Watch>(&mut self, watch: &mut W) -> Result<bool, Error> {
-        let mut passed = [0; 8];
-        let late = match nix::unistd::read(&self.timer, &mut passed) {
-            Ok(8) => u64::from_ne_bytes(passed).saturating_sub(1),
-            _ => return Ok(true),
+        let Some(late) = self.beats.take() else {
+            return Ok(true);
         };
         let every = if self.signal_in_use == 0 {
             LOOK_AT_SIGNALS_EVERY
@@ -322,9 +324,9 @@ impl Worker {
     fn let_go<W: Watch>(&mut self, watch: &mut W) {
         for (tid, tracee) in &mut self.tracees.by_tid {
             let _ = tracee.event.disable();
-            let missed = tracee.doors.give_up();
-            if missed > 0 {
-                watch.missed(*tid, missed);
+            let lost = tracee.take_owed();
+            if !lost.is_empty() {
+                watch.lost(*tid, &lost);
             }
         }
         while let Ok(Some(stop)) = ptrace::next_stop() {
@@ -361,7 +363,7 @@ fn traced_by_us(pid: i32, tid: i32) -> bool {
     status.is_ok_and(|status| tracer(&status))
 }
 
-/// Each thread of the target needs five descriptors; the usual soft limit is enough for 200.
+/// Each thread of the target needs up to eight descriptors; the usual soft limit is enough for 128.
 fn raise_file_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard

@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod pagemap;
 pub mod perf;
 pub mod ptrace;
 mod ring;

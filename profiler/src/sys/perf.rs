@@ -1,5 +1,5 @@
-//! Perf events of one thread: a clock or a breakpoint that stops it by a signal, a clock that
-//! notes where it was in the kernel.
+//! Perf events of one thread: a clock, page faults or a breakpoint that stop it by a signal, and
+//! the same clock and faults noted while it is in the kernel.
 
 use std::fs::File;
 use std::io;
@@ -7,12 +7,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 
 use perf_event_open_sys::bindings::{
     HW_BREAKPOINT_X, PERF_COUNT_SW_PAGE_FAULTS, PERF_COUNT_SW_TASK_CLOCK, PERF_FLAG_FD_CLOEXEC,
-    PERF_SAMPLE_REGS_USER, PERF_TYPE_BREAKPOINT, PERF_TYPE_SOFTWARE, perf_event_attr,
+    PERF_SAMPLE_ADDR, PERF_SAMPLE_REGS_USER, PERF_SAMPLE_TIME, PERF_TYPE_BREAKPOINT,
+    PERF_TYPE_SOFTWARE, perf_event_attr,
 };
 use perf_event_open_sys::{ioctls, perf_event_open};
 
 use super::check;
-use super::ptrace::Registers;
+pub use super::ring::Record;
 use super::ring::{REGISTERS, Ring};
 
 /// What a thread is stopped by, always in user mode.
@@ -40,6 +41,42 @@ pub enum Kind {
 pub struct Event {
     file: File,
     attr: perf_event_attr,
+    /// Where page faults are noted.
+    ring: Option<Ring>,
+}
+
+impl Kind {
+    fn attributes(self) -> perf_event_attr {
+        let mut attr = attributes();
+        let software = |attr: &mut perf_event_attr, config: u32| {
+            attr.type_ = PERF_TYPE_SOFTWARE;
+            attr.config = config.into();
+        };
+        attr.__bindgen_anon_1.sample_period = match self {
+            Self::TaskClock { period_ns } => {
+                software(&mut attr, PERF_COUNT_SW_TASK_CLOCK);
+                period_ns
+            }
+            Self::PageFaults { period } => {
+                software(&mut attr, PERF_COUNT_SW_PAGE_FAULTS);
+                period
+            }
+            Self::Instruction { addr } => {
+                attr.type_ = PERF_TYPE_BREAKPOINT;
+                attr.bp_type = HW_BREAKPOINT_X;
+                attr.__bindgen_anon_3.bp_addr = addr;
+                attr.__bindgen_anon_4.bp_len = size_of::<libc::c_long>() as u64;
+                1
+            }
+        };
+        let noted = PERF_SAMPLE_TIME | PERF_SAMPLE_ADDR | PERF_SAMPLE_REGS_USER;
+        attr.sample_type = noted.into();
+        attr.sample_regs_user = REGISTERS;
+        attr.set_use_clockid(1);
+        attr.clockid = libc::CLOCK_MONOTONIC;
+        attr.__bindgen_anon_2.wakeup_events = 1;
+        attr
+    }
 }
 
 impl Event {
@@ -49,31 +86,33 @@ impl Event {
     /// EACCES or EPERM without permission; ESRCH when the thread is gone; ENOSPC when all
     /// breakpoints are in use.
     pub fn signalling(tid: i32, kind: Kind, signal: i32) -> io::Result<Self> {
-        let mut attr = attributes();
-        let period = match kind {
-            Kind::TaskClock { period_ns } => {
-                attr.type_ = PERF_TYPE_SOFTWARE;
-                attr.config = PERF_COUNT_SW_TASK_CLOCK.into();
-                period_ns
-            }
-            Kind::PageFaults { period } => {
-                attr.type_ = PERF_TYPE_SOFTWARE;
-                attr.config = PERF_COUNT_SW_PAGE_FAULTS.into();
-                period
-            }
-            Kind::Instruction { addr } => {
-                attr.type_ = PERF_TYPE_BREAKPOINT;
-                attr.bp_type = HW_BREAKPOINT_X;
-                attr.__bindgen_anon_3.bp_addr = addr;
-                attr.__bindgen_anon_4.bp_len = size_of::<libc::c_long>() as u64;
-                1
-            }
-        };
-        attr.__bindgen_anon_1.sample_period = period;
+        let mut attr = kind.attributes();
         attr.set_exclude_kernel(1);
-        let event = Self::open(attr, tid)?;
+        let mut event = Self::open(attr, tid)?;
         event.send(signal, tid)?;
+        if matches!(kind, Kind::PageFaults { .. }) {
+            event.note(kind)?;
+        }
         Ok(event)
+    }
+
+    /// Gives it a buffer for its records.
+    fn note(&mut self, kind: Kind) -> io::Result<()> {
+        let pages = match kind {
+            // A beat at a time.
+            Kind::TaskClock { .. } | Kind::Instruction { .. } => 1,
+            // One call may touch many pages.
+            Kind::PageFaults { .. } => 8,
+        };
+        self.ring = Some(Ring::map(self.as_fd(), pages)?);
+        Ok(())
+    }
+
+    /// What was noted since the last call, if it has a buffer.
+    pub fn records(&mut self, each: impl FnMut(Record)) {
+        if let Some(ring) = &mut self.ring {
+            ring.drain(each);
+        }
     }
 
     fn open(mut attr: perf_event_attr, tid: i32) -> io::Result<Self> {
@@ -84,7 +123,11 @@ impl Event {
         check(fd.into())?;
         // SAFETY: the kernel just gave us this descriptor, so nobody else owns it.
         let file = unsafe { File::from_raw_fd(fd) };
-        Ok(Self { file, attr })
+        Ok(Self {
+            file,
+            attr,
+            ring: None,
+        })
     }
 
     /// F_SETSIG makes the signal carry the descriptor, F_SETOWN_EX with a thread's id makes it
@@ -129,13 +172,14 @@ impl Event {
         check(unsafe { ioctls::DISABLE(self.fd(), 0) }.into()).map(drop)
     }
 
-    /// Lets it send one signal; afterwards it is disabled by the kernel.
+    /// Changes the time or the count between two signals; counting begins anew.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn once(&self) -> io::Result<()> {
-        // SAFETY: takes a number.
-        check(unsafe { ioctls::REFRESH(self.fd(), 1) }.into()).map(drop)
+    pub fn set_period(&self, period: u64) -> io::Result<()> {
+        // SAFETY: the argument is the address of one `u64`, which lives through the call.
+        let result = unsafe { ioctls::PERIOD(self.fd(), (&raw const period) as u64) };
+        check(result.into()).map(drop)
     }
 
     /// Moves a breakpoint.
@@ -155,56 +199,47 @@ impl AsFd for Event {
     }
 }
 
-/// A clock of one thread that runs out only while the thread is in the kernel. It disturbs
+/// An event of one thread that happens only while the thread is in the kernel. It disturbs
 /// nothing: where the thread was is noted in a buffer, and its descriptor becomes readable.
 #[derive(Debug)]
-pub struct KernelClock {
-    event: Event,
-    ring: Ring,
-}
+pub struct KernelEvent(Event);
 
-impl KernelClock {
-    /// Opens it, enabled.
+impl KernelEvent {
+    /// Opens it, enabled. Not for [`Kind::Instruction`].
     ///
     /// # Errors
     /// EACCES when the kernel may not be looked at (`kernel.perf_event_paranoid`), ESRCH when
     /// the thread is gone.
-    pub fn open(tid: i32, period_ns: u64) -> io::Result<Self> {
-        let mut attr = attributes();
-        attr.type_ = PERF_TYPE_SOFTWARE;
-        attr.config = PERF_COUNT_SW_TASK_CLOCK.into();
-        attr.__bindgen_anon_1.sample_period = period_ns;
+    pub fn open(tid: i32, kind: Kind) -> io::Result<Self> {
+        let mut attr = kind.attributes();
         attr.set_exclude_user(1);
-        attr.sample_type = PERF_SAMPLE_REGS_USER.into();
-        attr.sample_regs_user = REGISTERS;
-        attr.__bindgen_anon_2.wakeup_events = 1;
-        let event = Event::open(attr, tid)?;
-        let ring = Ring::map(event.as_fd())?;
+        let mut event = Event::open(attr, tid)?;
+        event.note(kind)?;
         event.enable()?;
-        Ok(Self { event, ring })
+        Ok(Self(event))
     }
 
-    /// Where the thread had entered the kernel at the beats since the last call.
-    pub fn beats(&mut self, each: impl FnMut(Registers)) {
-        self.ring.drain(each);
+    /// What was noted since the last call.
+    pub fn records(&mut self, each: impl FnMut(Record)) {
+        self.0.records(each);
     }
 
-    /// Lets it beat or not.
+    /// Lets it happen or not.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn set_enabled(&self, enabled: bool) -> io::Result<()> {
         if enabled {
-            self.event.enable()
+            self.0.enable()
         } else {
-            self.event.disable()
+            self.0.disable()
         }
     }
 }
 
-impl AsFd for KernelClock {
+impl AsFd for KernelEvent {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
+        self.0.as_fd()
     }
 }
 

@@ -15,16 +15,27 @@ use super::ptrace::Registers;
 /// r12 – r15 20 – 23. The kernel writes them in this order.
 pub(super) const REGISTERS: u64 = 0x00f0_01fa;
 const COUNT: usize = REGISTERS.count_ones() as usize;
-/// Header, ABI, registers.
-const RECORD_BYTES: usize = 8 + 8 + 8 * COUNT;
+/// Header, time, address, ABI, registers.
+const RECORD_BYTES: usize = 8 + 8 + 8 + 8 + 8 * COUNT;
 
 const PAGE: usize = 4096;
-/// One page of bookkeeping, one of data: some forty samples, drained at each.
-const LENGTH: usize = 2 * PAGE;
+
+/// What is noted of one event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// When, by CLOCK_MONOTONIC.
+    pub time_ns: u64,
+    /// The address that was touched, of a page fault.
+    pub addr: u64,
+    /// Where the thread was in user mode, or had left it.
+    pub registers: Registers,
+}
 
 #[derive(Debug)]
 pub(super) struct Ring {
     base: NonNull<libc::c_void>,
+    /// Bytes of data, a power of two, behind one page of bookkeeping.
+    data: usize,
     /// How far it was read.
     tail: u64,
 }
@@ -33,16 +44,22 @@ pub(super) struct Ring {
 unsafe impl Send for Ring {}
 
 impl Ring {
-    pub(super) fn map(event: BorrowedFd<'_>) -> io::Result<Self> {
-        let length = NonZeroUsize::new(LENGTH).unwrap_or(NonZeroUsize::MIN);
+    /// A buffer of so many pages (a power of two), each for some thirty records.
+    pub(super) fn map(event: BorrowedFd<'_>, pages: usize) -> io::Result<Self> {
+        let data = pages * PAGE;
+        let length = NonZeroUsize::new(PAGE + data).unwrap_or(NonZeroUsize::MIN);
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address that the kernel chooses touches no memory in use.
         let base = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, event, 0) }?;
-        Ok(Self { base, tail: 0 })
+        Ok(Self {
+            base,
+            data,
+            tail: 0,
+        })
     }
 
-    /// Hands out every sample that is there and makes room for more.
-    pub(super) fn drain(&mut self, mut each: impl FnMut(Registers)) {
+    /// Hands out every record that is there and makes room for more.
+    pub(super) fn drain(&mut self, mut each: impl FnMut(Record)) {
         let page = self.base.cast::<perf_event_mmap_page>().as_ptr();
         // SAFETY: the first page of the mapping is such a structure. The kernel writes
         // `data_head` while we look, and reads `data_tail`: both are accessed as atomics, which
@@ -63,13 +80,17 @@ impl Ring {
             if header as u32 == PERF_RECORD_SAMPLE && size == RECORD_BYTES as u64 {
                 let mut words = [0; COUNT];
                 for (i, word) in words.iter_mut().enumerate() {
-                    *word = self.word(16 + 8 * i as u64);
+                    *word = self.word(32 + 8 * i as u64);
                 }
                 let [bx, dx, si, di, bp, sp, ip, r12, r13, r14, r15] = words;
-                each(Registers {
-                    ip,
-                    sp,
-                    others: [bx, bp, r12, r13, r14, r15, di, si, dx],
+                each(Record {
+                    time_ns: self.word(8),
+                    addr: self.word(16),
+                    registers: Registers {
+                        ip,
+                        sp,
+                        others: [bx, bp, r12, r13, r14, r15, di, si, dx],
+                    },
                 });
             }
             self.tail += size;
@@ -80,8 +101,8 @@ impl Ring {
 
     /// The word so many bytes behind `tail`.
     fn word(&self, offset: u64) -> u64 {
-        let at = PAGE + (((self.tail + offset) as usize % PAGE) & !7);
-        // SAFETY: `at` lies in the second page of the mapping and is a multiple of eight, as
+        let at = PAGE + (((self.tail + offset) as usize % self.data) & !7);
+        // SAFETY: `at` lies behind the first page of the mapping and is a multiple of eight, as
         // all records are. The kernel does not write there before `data_tail` has passed it.
         unsafe { ptr::read_volatile(self.base.as_ptr().cast::<u8>().add(at).cast::<u64>()) }
     }
@@ -90,6 +111,6 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         // SAFETY: it is the mapping that `map` made, and nothing refers to it any more.
-        let _ = unsafe { munmap(self.base, LENGTH) };
+        let _ = unsafe { munmap(self.base, PAGE + self.data) };
     }
 }

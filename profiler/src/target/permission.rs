@@ -215,6 +215,30 @@ mod tests {
     }
 
     #[test]
+    fn each_rule_of_perf_events_has_its_remedy() {
+        let dir = std::env::temp_dir().join(format!("onlooker-perf-{}", std::process::id()));
+        fs::create_dir_all(dir.join("sys/kernel")).unwrap();
+        fs::create_dir_all(dir.join("self")).unwrap();
+        let explain = |level: Option<&str>, capabilities: u64| {
+            let file = dir.join("sys/kernel/perf_event_paranoid");
+            match level {
+                Some(level) => fs::write(file, level).unwrap(),
+                None => drop(fs::remove_file(file)),
+            }
+            let status = format!("Uid:\t0\t0\t0\t0\nCapEff:\t{capabilities:016x}\n");
+            fs::write(dir.join("self/status"), status).unwrap();
+            let (why, remedy) = explain_perf(&dir);
+            format!("{why}; {remedy}")
+        };
+        let strict = explain(Some("3\n"), 0);
+        assert!(strict.contains("perf_event_paranoid is 3") && strict.contains("=1"));
+        assert!(explain(Some("2\n"), 1 << CAP_PERFMON).contains("seccomp"));
+        assert!(explain(Some("1\n"), 0).contains("seccomp"));
+        assert!(explain(None, 0).contains("CONFIG_PERF_EVENTS"));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
     fn facts_come_from_the_proc_file_system_that_is_given() {
         let dir = std::env::temp_dir().join(format!("onlooker-proc-{}", std::process::id()));
         for path in ["self", "7", "sys/kernel/yama"] {

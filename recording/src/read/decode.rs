@@ -217,6 +217,7 @@ fn weight_kind(stored: u32) -> Result<WeightKind, InvalidValue> {
         1 => Ok(WeightKind::Nanoseconds),
         2 => Ok(WeightKind::BytesGrown),
         3 => Ok(WeightKind::BytesKept),
+        4 => Ok(WeightKind::BytesFile),
         _ => Err(invalid("kind of weight", stored)),
     }
 }

@@ -238,6 +238,7 @@ fn weight_kind(kind: WeightKind) -> u32 {
         WeightKind::Nanoseconds => 1,
         WeightKind::BytesGrown => 2,
         WeightKind::BytesKept => 3,
+        WeightKind::BytesFile => 4,
     }
 }
 

@@ -3,8 +3,10 @@
 use std::fs;
 use std::io::{self, Seek};
 
+use onlooker_flamegraph::By;
+
 use super::super::report;
-use super::plan::Plan;
+use super::plan::{Plan, Stops};
 use super::spool::Spooled;
 use crate::error::Error;
 
@@ -18,6 +20,7 @@ pub(super) fn finish(plan: Plan, mut spool: Spooled) -> Result<(), Error> {
         report: format,
         output,
         options,
+        stops,
         ..
     } = plan;
     if let Some(final_path) = spool.becomes.clone() {
@@ -52,6 +55,11 @@ pub(super) fn finish(plan: Plan, mut spool: Spooled) -> Result<(), Error> {
     if let Some(line) = onlooker_flamegraph::asleep_line(&tables, selection) {
         eprintln!("onlooker: {line}");
     }
-    report::print_hottest(&tables, selection, HOTTEST, &mut io::stderr());
+    match stops {
+        Some(Stops::Growth { .. }) => {
+            report::print_sites(&tables, By::default(), HOTTEST, &mut io::stderr());
+        }
+        _ => report::print_hottest(&tables, selection, HOTTEST, &mut io::stderr()),
+    }
     Ok(())
 }

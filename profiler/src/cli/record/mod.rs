@@ -1,11 +1,11 @@
 //! `onlooker record`: sample a process and write what was seen.
 
-mod exact;
 mod finish;
 mod plan;
 mod spool;
+mod stopping;
 
-use std::io::{self, BufWriter, IsTerminal};
+use std::io::{self, IsTerminal};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,14 +13,12 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use onlooker_recording::tables::Totals;
-use onlooker_recording::write::WriteError;
 
 use super::args::RecordArgs;
 use super::output::Output;
 use crate::attach::{self, Attached};
 use crate::error::{Error, exit};
 use crate::launch::{self, Launched, START_LIMIT};
-use crate::record::Recorder;
 use crate::record::family::Newcomer;
 use crate::record::run::{self, Ended, Surroundings};
 use finish::finish;
@@ -57,12 +55,12 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
         }
     };
     let first = first.map(Newcomer::new);
-    if args.exact {
+    if plan.stops.is_some() {
         crate::stop::prepare(root)?;
     }
     let spool = Spool::create(&plan, root, args)?;
     let (spool, ended) = match first {
-        Some(first) if args.exact => exact::sample(&plan, first, spool, &stop)?,
+        Some(first) if plan.stops.is_some() => stopping::sample(&plan, first, spool, &stop)?,
         first => sample(&plan, root, first, spool, launched.as_mut(), &stop)?,
     };
     let status = launched
@@ -178,20 +176,7 @@ fn sample(
     launched: Option<&mut Launched>,
     stop: &Stop,
 ) -> Result<(Spooled, Ended), Error> {
-    let Spool {
-        file,
-        path,
-        becomes,
-        header,
-    } = spool;
-    let stopped = |error: io::Error| Error::Write {
-        path: path.clone(),
-        error,
-        kept: format!("; what was recorded before is in {}", path.display()),
-    };
-    let failed = |error: WriteError| stopped(io::Error::other(error.to_string()));
-    let written = BufWriter::new(file.try_clone().map_err(stopped)?);
-    let mut recorder = Recorder::new(written, &header).map_err(failed)?;
+    let mut recorder = spool.recorder()?;
     let mut terminal = Terminal {
         stop,
         launched,
@@ -201,17 +186,12 @@ fn sample(
     if let Some(bar) = terminal.progress {
         bar.finish_and_clear();
     }
-    let ended = ran.map_err(failed)?;
-    let processes = recorder.processes();
-    let totals = recorder.finish().map_err(failed)?;
-    let spooled = Spooled {
-        file,
-        path,
-        becomes,
-        totals,
-        processes,
-    };
-    Ok((spooled, ended))
+    let recorded = ran.and_then(|ended| {
+        let processes = recorder.processes();
+        Ok((ended, processes, recorder.finish()?))
+    });
+    let (ended, processes, totals) = recorded.map_err(|error| spool.failed(&error))?;
+    Ok((spool.done(totals, processes), ended))
 }
 
 fn progress_line() -> Option<ProgressBar> {

@@ -3,22 +3,44 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use onlooker_flamegraph::{Format, Options, Target};
+use onlooker_flamegraph::{By, Options, Selection};
+use onlooker_recording::tables::WeightKind;
 
 use super::super::args::{RecordArgs, Seconds};
 use super::super::output::Output;
-use super::super::{refuse, report};
+use super::super::refuse;
+use super::super::report::{self, Report, Wanted};
 use crate::error::Error;
+use crate::record::growth;
 use crate::record::run::Settings;
 
 /// What the arguments mean.
 pub(super) struct Plan {
     /// What to make of the recording; `None` for the recording itself.
-    pub(super) report: Option<Format>,
+    pub(super) report: Option<Report>,
     pub(super) output: Option<Output>,
     pub(super) settings: Settings,
+    /// For what threads are stopped; `None` for samples that stop nothing.
+    pub(super) stops: Option<Stops>,
     pub(super) options: Options,
 }
+
+/// For what threads are stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stops {
+    /// Exact samples.
+    Exact,
+    /// Growth, at one page fault in so many, with time samples or without.
+    Growth {
+        /// Faults between two stops.
+        period: u64,
+        /// Whether there are time samples.
+        times: bool,
+    },
+}
+
+/// Samples a second, where nothing else is asked for.
+const RATE_HZ: f64 = 100.0;
 
 impl Plan {
     /// Checks everything that can be checked before the work starts.
@@ -28,18 +50,12 @@ impl Plan {
             let needed = "record needs -p PID or -- COMMAND".to_owned();
             return Err(Error::Usage(needed));
         }
-        if args.exact && args.subprocesses {
-            let refused = "--exact watches one process; use it without -s".to_owned();
-            return Err(Error::Usage(refused));
-        }
-        if args.exact && !args.rate.is_finite() {
-            let refused = "--exact needs a rate; -r max is for samples that stop nothing";
-            return Err(Error::Usage(refused.to_owned()));
-        }
-        let target = report::target(args.output.as_deref(), args.format.as_deref())?;
+        let stops = stops(args)?;
+        let by = args.growth.then(By::default);
+        let target = report::target(args.output.as_deref(), args.format.as_deref(), by)?;
         let report = match target {
-            Some(Target::Report(format)) => Some(format),
-            Some(Target::Recording) | None => None,
+            Some(Wanted::Report(report)) => Some(report),
+            Some(Wanted::Recording) | None => None,
         };
         if report.is_some() && args.output.is_none() {
             return Err(Error::Usage("a report needs -o FILE (or -o -)".to_owned()));
@@ -60,18 +76,51 @@ impl Plan {
             report,
             output,
             settings: Settings {
-                rate_hz: args.rate,
+                rate_hz: args.rate.unwrap_or(RATE_HZ),
                 seed: unix_ns(),
                 duration,
                 subprocesses: args.subprocesses,
             },
+            stops,
             options: Options {
-                selection: args.states.selection(),
+                selection: Selection {
+                    weight: args.weight.unwrap_or(if args.growth {
+                        WeightKind::BytesKept
+                    } else {
+                        WeightKind::Samples
+                    }),
+                    ..args.states.selection()
+                },
                 threads: args.threads,
                 full_filenames: args.full_filenames,
             },
         })
     }
+}
+
+/// For what threads are to be stopped.
+fn stops(args: &RecordArgs) -> Result<Option<Stops>, Error> {
+    let option = match (args.exact, args.growth) {
+        (true, _) => "--exact",
+        (false, true) => "--growth",
+        (false, false) => return Ok(None),
+    };
+    if args.subprocesses {
+        let refused = format!("{option} watches one process; use it without -s");
+        return Err(Error::Usage(refused));
+    }
+    if args.rate.is_some_and(f64::is_infinite) {
+        let refused = format!("{option} needs a rate; -r max is for samples that stop nothing");
+        return Err(Error::Usage(refused));
+    }
+    Ok(Some(if args.exact {
+        Stops::Exact
+    } else {
+        Stops::Growth {
+            period: growth::faults(args.growth_every),
+            times: args.rate.is_some(),
+        }
+    }))
 }
 
 /// Now, in nanoseconds since the Unix epoch.

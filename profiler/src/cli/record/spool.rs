@@ -1,16 +1,18 @@
 //! The recording while it is being written: where it lies, and what it becomes.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek};
+use std::io::{self, BufWriter, Seek};
 use std::path::{Path, PathBuf};
 
 use onlooker_recording::read;
 use onlooker_recording::tables::{Header, Tables, Totals};
+use onlooker_recording::write::WriteError;
 
 use super::super::args::RecordArgs;
 use super::super::output::neighbour;
 use super::plan::{Plan, unix_ns};
 use crate::error::Error;
+use crate::record::Recorder;
 use crate::target;
 
 /// The recording while it is being written.
@@ -33,6 +35,37 @@ pub(super) struct Spooled {
 }
 
 impl Spool {
+    /// Starts the recording.
+    pub(super) fn recorder(&self) -> Result<Recorder, Error> {
+        let file = self.file.try_clone().map_err(|error| self.stopped(error))?;
+        let recorder = Recorder::new(BufWriter::new(file), &self.header);
+        recorder.map_err(|error| self.failed(&error))
+    }
+
+    /// The error of a recording that could not be written.
+    pub(super) fn failed(&self, error: &WriteError) -> Error {
+        self.stopped(io::Error::other(error.to_string()))
+    }
+
+    fn stopped(&self, error: io::Error) -> Error {
+        Error::Write {
+            path: self.path.clone(),
+            error,
+            kept: format!("; what was recorded before is in {}", self.path.display()),
+        }
+    }
+
+    /// The recording is complete.
+    pub(super) fn done(self, totals: Totals, processes: u32) -> Spooled {
+        Spooled {
+            file: self.file,
+            path: self.path,
+            becomes: self.becomes,
+            totals,
+            processes,
+        }
+    }
+
     pub(super) fn create(plan: &Plan, pid: i32, args: &RecordArgs) -> Result<Self, Error> {
         let program = program_name(pid, args);
         let default = PathBuf::from(default_name(&program, pid));

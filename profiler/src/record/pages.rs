@@ -1,0 +1,199 @@
+//! Pages that were seen to come in, and which of them are still there.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::sys::pagemap::{self, Page};
+
+/// Bits of an entry of `/proc/PID/pagemap` (`Documentation/admin-guide/mm/pagemap.rst`).
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+const FILE: u64 = 1 << 61;
+/// Number of the page of memory, 0 without CAP_SYS_ADMIN.
+const FRAME: u64 = (1 << 55) - 1;
+const ENTRY_BYTES: u64 = 8;
+/// Entries that are read at once: two megabytes of memory.
+const WINDOW: usize = 512;
+
+/// What a fault brought in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Came {
+    /// So many bytes of anonymous memory.
+    Anonymous(u64),
+    /// So many bytes of a file or of shared memory.
+    File(u64),
+    /// Nothing that stays: the page is gone again, or is the shared page of zeros.
+    Nothing,
+}
+
+/// A page and the sample that saw it come in.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    sample: u32,
+    bytes: u64,
+    /// The page of memory that it was; 0 where that is not told.
+    frame: u64,
+    /// Later faults have higher ones.
+    order: u64,
+}
+
+/// The pages of one process.
+#[derive(Debug)]
+pub(super) struct Pages {
+    pagemap: File,
+    page_bytes: u64,
+    huge_bytes: u64,
+    /// By number of the page: its latest fault that was seen.
+    kept: BTreeMap<u64, Kept>,
+    seen: u64,
+    /// Samples whose pages are gone or came in again.
+    gone: Vec<u32>,
+}
+
+impl Pages {
+    pub(super) fn open(pid: i32) -> io::Result<Self> {
+        let page_bytes = page_bytes();
+        let huge = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
+        let huge = huge.ok().and_then(|size| size.trim().parse().ok());
+        Ok(Self {
+            pagemap: File::open(format!("/proc/{pid}/pagemap"))?,
+            page_bytes,
+            huge_bytes: huge.unwrap_or(page_bytes),
+            kept: BTreeMap::new(),
+            seen: 0,
+            gone: Vec::new(),
+        })
+    }
+
+    /// What a fault at this address brought in. Call it while the thread stands still, at best.
+    pub(super) fn classify(&self, addr: u64) -> Came {
+        let start = addr - addr % self.page_bytes;
+        let page = pagemap::page(&self.pagemap, start, self.page_bytes)
+            .unwrap_or_else(|_| self.page_of_entry(addr));
+        let bytes = if page.huge {
+            self.huge_bytes
+        } else {
+            self.page_bytes
+        };
+        match page {
+            Page { present: false, .. } | Page { zero: true, .. } => Came::Nothing,
+            Page { file: true, .. } => Came::File(bytes),
+            Page { .. } => Came::Anonymous(bytes),
+        }
+    }
+
+    /// Before Linux 6.7 huge pages and the page of zeros are not told.
+    fn page_of_entry(&self, addr: u64) -> Page {
+        let entry = self.entry(addr / self.page_bytes);
+        Page {
+            present: entry & PRESENT != 0,
+            file: entry & FILE != 0,
+            ..Page::default()
+        }
+    }
+
+    fn entry(&self, page: u64) -> u64 {
+        let mut entry = [0; ENTRY_BYTES as usize];
+        let read = self.pagemap.read_exact_at(&mut entry, page * ENTRY_BYTES);
+        read.map_or(0, |()| u64::from_ne_bytes(entry))
+    }
+
+    /// A page belongs to its latest fault.
+    pub(super) fn came(&mut self, addr: u64, sample: u32, bytes: u64) {
+        let page = addr / self.page_bytes;
+        self.seen += 1;
+        let kept = Kept {
+            sample,
+            bytes,
+            frame: frame(self.entry(page)),
+            order: self.seen,
+        };
+        let old = self.kept.insert(page, kept);
+        self.gone.extend(old.map(|old| old.sample));
+    }
+
+    /// The pages that are not there any more or came in again since, by number. Nothing when the
+    /// process has none.
+    ///
+    /// Only one fault in so many is seen. So a page may have gone and come in again unseen: it is
+    /// another page of memory then, and a later fault was seen nearer than faults that are seen
+    /// are apart. (The kernel moves pages too, but not only where memory comes in.)
+    pub(super) fn missing(&self) -> Vec<u64> {
+        let mut missing = Vec::new();
+        let mut window = vec![0; WINDOW * ENTRY_BYTES as usize];
+        // First page of the window, and how many it has.
+        let (mut first, mut count) = (0, 0);
+        for (&page, kept) in &self.kept {
+            if page < first || page >= first + count {
+                first = page;
+                let read = self.pagemap.read_at(&mut window, page * ENTRY_BYTES);
+                count = read.unwrap_or(0) as u64 / ENTRY_BYTES;
+                if count == 0 {
+                    // The process has ended: nothing is known.
+                    continue;
+                }
+            }
+            let at = ((page - first) * ENTRY_BYTES) as usize;
+            let bytes = window[at..].first_chunk().copied().unwrap_or_default();
+            let entry = u64::from_ne_bytes(bytes);
+            let moved = frame(entry) != kept.frame && frame(entry) != 0 && kept.frame != 0;
+            if entry & (PRESENT | SWAPPED) == 0 || (moved && self.came_again(page, *kept)) {
+                missing.push(page);
+            }
+        }
+        missing
+    }
+
+    /// Whether a later fault was seen near by.
+    fn came_again(&self, page: u64, kept: Kept) -> bool {
+        let apart = (kept.bytes / self.page_bytes).max(1);
+        let near = page.saturating_sub(apart - 1)..page.saturating_add(apart);
+        self.kept
+            .range(near)
+            .any(|(_, other)| other.order > kept.order)
+    }
+
+    /// Takes pages off.
+    pub(super) fn forget(&mut self, pages: &[u64]) {
+        for page in pages {
+            let old = self.kept.remove(page);
+            self.gone.extend(old.map(|old| old.sample));
+        }
+    }
+
+    /// The process has become another program, whose memory this is.
+    pub(super) fn begin_again(&mut self, pid: i32) {
+        let all: Vec<u64> = self.kept.keys().copied().collect();
+        self.forget(&all);
+        if let Ok(file) = File::open(format!("/proc/{pid}/pagemap")) {
+            self.pagemap = file;
+        }
+    }
+
+    /// Samples that keep nothing, since the last call.
+    pub(super) fn take_gone(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// What is kept of which sample.
+    pub(super) fn kept(&self) -> Vec<(u32, u64)> {
+        self.kept.values().map(|k| (k.sample, k.bytes)).collect()
+    }
+}
+
+/// The page of memory of an entry; 0 where that is not told or it is not in memory.
+fn frame(entry: u64) -> u64 {
+    if entry & PRESENT == 0 {
+        0
+    } else {
+        entry & FRAME
+    }
+}
+
+/// Bytes of a page of memory.
+pub(super) fn page_bytes() -> u64 {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    size.ok().flatten().map_or(4096, i64::cast_unsigned)
+}

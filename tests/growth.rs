@@ -1,0 +1,220 @@
+//! `onlooker record --growth` on live interpreters: bytes by site, what is kept, unharmed targets.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use onlooker_recording::read;
+use onlooker_recording::tables::{Sample, WeightKind};
+use serde_json::Value;
+use support::{
+    Interpreter, Scratch, Target, interpreters, matrix, onlooker, onlooker_command, program, run,
+    say,
+};
+
+/// Kills at random moments.
+const KILLS: u64 = 200;
+const MIB: f64 = (1 << 20) as f64;
+
+/// One interpreter will do where it is the kernel that is tested.
+fn newest() -> Interpreter {
+    let plain = |i: &Interpreter| i.is_pyenv();
+    let found = interpreters().into_iter().filter(plain);
+    found
+        .max_by_key(|i| i.version)
+        .expect("a pyenv interpreter")
+}
+
+fn start(target: &Target, output: &Path, more: &[&str]) -> Child {
+    let pid = target.pid().to_string();
+    onlooker_command()
+        .args(["record", "--growth", "-p", &pid, "-o"])
+        .arg(output)
+        .args(more)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("onlooker")
+}
+
+/// Waits until the events of the target's one thread are there: each has a buffer, which
+/// Onlooker maps.
+fn wait_until_watched(child: &Child) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let buffers = || {
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", child.id()));
+        maps.map_or(0, |maps| maps.matches("[perf_event]").count())
+    };
+    while buffers() < 2 {
+        assert!(Instant::now() < deadline, "never watched");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn interrupt(mut child: Child) -> String {
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("kill");
+    let stderr = child.stderr.take().expect("stderr");
+    let said = std::io::read_to_string(stderr).expect("text");
+    assert!(child.wait().expect("wait").success(), "{said}");
+    said
+}
+
+/// Lets the target work so often.
+fn work(target: &mut Target, rounds: usize) {
+    for _ in 0..rounds {
+        target.write(b"x");
+        target.next_line();
+    }
+}
+
+/// Lets the target finish; the bytes that the kernel has counted for each function.
+fn truth(mut target: Target) -> BTreeMap<String, f64> {
+    target.close();
+    let line = target.next_line();
+    assert!(target.finish().success());
+    serde_json::from_str(&line).expect("JSON")
+}
+
+fn sites(recording: &Path, by: &str) -> Vec<Value> {
+    let report = run(onlooker_command()
+        .args(["report", "--sites", "-f", "json", "--by", by])
+        .arg(recording))
+    .success();
+    report.json()["sites"].as_array().expect("sites").clone()
+}
+
+/// Grown and kept bytes by function.
+fn by_function(recording: &Path) -> BTreeMap<String, (f64, f64)> {
+    let number = |site: &Value, name: &str| site[name].as_f64().expect("a number");
+    let of = |site: &Value| (number(site, "grown_bytes"), number(site, "kept_bytes"));
+    let named = |site: &Value| {
+        (
+            site["function"].as_str().expect("a name").to_owned(),
+            of(site),
+        )
+    };
+    sites(recording, "function").iter().map(named).collect()
+}
+
+#[test]
+fn known_sites_get_their_shares_and_the_temporary_one_keeps_nothing() {
+    matrix(|interpreter| {
+        let mut target = Target::spawn(interpreter, "growth.py", &[]);
+        let scratch = Scratch::new("growth");
+        let output = scratch.join("x.olk");
+        let onlooker = start(&target, &output, &["-r", "50"]);
+        wait_until_watched(&onlooker);
+        work(&mut target, 4);
+        let said = interrupt(onlooker);
+        say(&format!("{}: {said}", interpreter.label));
+        let truth = truth(target);
+        let seen = by_function(&output);
+        let works = ["grow", "cache", "temporary", "fill"];
+        let seen = |name: &str| seen.get(name).copied().unwrap_or_default();
+        let all_true: f64 = works.iter().map(|name| truth[*name]).sum();
+        let all_seen: f64 = works.iter().map(|name| seen(name).0).sum();
+        for name in works {
+            let (true_share, share) = (truth[name] / all_true, seen(name).0 / all_seen);
+            let apart = (true_share - share).abs();
+            assert!(apart < 0.05, "{name}: {share} for {true_share} in {said}");
+        }
+        assert!(
+            (all_seen / all_true - 1.0).abs() < 0.05,
+            "{all_seen} of {all_true}"
+        );
+        // What each keeps, from its source: 16 lists of a megabyte, 16 MiB that read() filled.
+        assert!((seen("grow").1 / MIB - 16.0).abs() < 4.0, "{said}");
+        assert!((seen("fill").1 / MIB - 16.0).abs() < 4.0, "{said}");
+        assert!(seen("cache").1 > 0.7 * seen("cache").0, "{said}");
+        assert!(seen("temporary").1 < 0.05 * seen("temporary").0, "{said}");
+        let tables = read::read(File::open(&output).expect("a recording"))
+            .expect("whole")
+            .tables;
+        let rss = tables.rss.iter().map(|point| point.rss_bytes as f64);
+        let (least, most) = rss.fold((f64::MAX, 0.0_f64), |(a, b), r| (a.min(r), b.max(r)));
+        assert!(most - least > 32.0 * MIB, "{least} - {most}");
+        let times = |s: &&Sample| s.weight_kind == WeightKind::Samples;
+        assert!(tables.samples.iter().filter(times).count() > 1, "{said}");
+    });
+}
+
+#[test]
+fn a_site_can_be_a_line_a_file_or_a_stack() {
+    let scratch = Scratch::new("growth-by");
+    let output = scratch.join("x.olk");
+    let run = run(onlooker_command()
+        .args(["record", "--growth", "-o"])
+        .arg(&output)
+        .arg("--")
+        .arg(newest().executable)
+        .arg(program("growth.py"))
+        .arg("2")
+        .stdin(Stdio::null()))
+    .success();
+    assert!(run.stderr.contains("kept of"), "{}", run.stderr);
+    let has = |by: &str, test: &dyn Fn(&Value) -> bool| {
+        let sites = sites(&output, by);
+        assert!(sites.iter().any(test), "{by}: {sites:?}");
+    };
+    has("line", &|site| {
+        site["function"] == "grow" && site["line"].as_u64() > Some(20)
+    });
+    has("file", &|site| {
+        site["function"].is_null() && site["line"].is_null()
+    });
+    has("stack", &|site| {
+        let frames = site["stack"].as_array().map_or(0, Vec::len);
+        site["function"] == "temporary" && frames >= 4
+    });
+    for weight in ["grown", "kept"] {
+        let path = output.to_string_lossy();
+        let graph = onlooker(&["report", &path, "-f", "raw", "--weight", weight]);
+        assert!(graph.success().text().contains("grow ("), "{weight}");
+    }
+}
+
+#[test]
+fn killed_at_any_moment_with_every_fault_an_event_the_target_lives() {
+    let mut target = Target::spawn(&newest(), "growth.py", &[]);
+    let scratch = Scratch::new("growth-kill");
+    let mut random = u64::from(std::process::id());
+    for _ in 0..KILLS {
+        let mut onlooker = start(&target, &scratch.join("x.olk"), &["--growth-every", "4K"]);
+        target.write(b"x");
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        // The moment of the kill is what is varied: from before the attach to amidst the stops.
+        std::thread::sleep(Duration::from_millis(5 + (random >> 33) % 120));
+        onlooker.kill().expect("kill");
+        onlooker.wait().expect("wait");
+        target.next_line();
+    }
+    let truth = truth(target);
+    assert!(truth["fill"] >= KILLS as f64 * 4.0 * MIB, "{truth:?}");
+}
+
+#[test]
+fn a_recording_without_growth_says_so() {
+    let target = Target::spawn(&newest(), "growth.py", &[]);
+    let scratch = Scratch::new("growth-none");
+    let output = scratch.join("x.olk");
+    let pid = target.pid().to_string();
+    run(onlooker_command()
+        .args(["record", "-i", "-d", "0.2", "-p", &pid, "-o"])
+        .arg(&output))
+    .success();
+    let report = onlooker(&["report", "--sites", &output.to_string_lossy()]);
+    assert_eq!(report.code(), Some(79), "{}", report.stderr);
+    assert!(
+        report.stderr.contains("record --growth"),
+        "{}",
+        report.stderr
+    );
+}
