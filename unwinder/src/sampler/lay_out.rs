@@ -11,8 +11,10 @@ use crate::threads::{self, GIL_PIECE};
 /// So much below the top of the data stack is read twice: frames further down do not change
 /// within the microsecond that a call takes.
 const TWICE_BYTES: u64 = 3 << 10;
-/// Pieces outside the chunks are read twice while they are so few.
-const TWICE_PIECES: usize = 24;
+/// Pieces outside the chunks are read twice while they are so few runs of neighbours; beyond, so
+/// many newest frames are.
+const TWICE_RUNS: usize = 24;
+const TWICE_FRAMES: usize = 32;
 /// Chunks of one plan; what is beyond is read in pieces when it is missed.
 const PLAN_CHUNKS_BYTES: u64 = 256 << 20;
 /// Neighbours with a smaller gap are read as one segment: a segment costs as much as one page
@@ -102,10 +104,12 @@ impl<M: ReadMemory> Sampler<M> {
             if let Some((addr, len)) = top {
                 push(1, Purpose::Chunk, addr, len);
             }
-            if outside.len() <= TWICE_PIECES {
+            let mut runs = 0;
+            others(&mut |_, _| runs += 1);
+            if runs <= TWICE_RUNS {
                 others(&mut |addr, len| push(1, Purpose::Frame, addr, len));
             } else {
-                self.newest_outside(thread, |addr, len| push(1, Purpose::Frame, addr, len));
+                self.newest_outside(thread, &mut |addr, len| push(1, Purpose::Frame, addr, len));
             }
             if is_array(thread) {
                 // Its first piece is a header; the frames are in the pieces behind.
@@ -136,21 +140,24 @@ impl<M: ReadMemory> Sampler<M> {
         }
     }
 
-    /// The newest frames outside the chunks, one by one.
-    fn newest_outside(&self, thread: &Thread, mut push: impl FnMut(RemoteAddr, u32)) {
+    /// The newest frames outside the chunks.
+    fn newest_outside(&self, thread: &Thread, push: &mut dyn FnMut(RemoteAddr, u32)) {
         let (from, len) = match &self.layout.frames {
             Frames::Objects(frame) => crate::frames::objects::needed(frame),
             Frames::Interpreter(frame) => (0, frame.header_bytes),
         };
-        for frame in thread.frames.iter().take(TWICE_PIECES) {
-            if !thread
-                .chunks
-                .iter()
-                .any(|chunk| chunk.holds(frame.addr, len))
-            {
-                push(RemoteAddr(frame.addr.0.wrapping_add(from)), len as u32);
+        let mut pieces = [Outside::default(); TWICE_FRAMES];
+        let mut count = 0;
+        for frame in thread.frames.iter().take(TWICE_FRAMES) {
+            if !thread.chunks.iter().any(|chunk| chunk.spans(frame.addr)) {
+                pieces[count].addr = RemoteAddr(frame.addr.0.wrapping_add(from));
+                pieces[count].len = len as u32;
+                count += 1;
             }
         }
+        let pieces = &mut pieces[..count];
+        pieces.sort_unstable_by_key(|piece| piece.addr);
+        for_merged_outside(pieces.iter(), push);
     }
 }
 

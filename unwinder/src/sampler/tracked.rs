@@ -17,7 +17,7 @@ pub enum Outcome {
 }
 
 /// A piece of memory outside the chunks that the last samples needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Outside {
     pub(super) addr: RemoteAddr,
     pub(super) len: u32,
