@@ -73,6 +73,15 @@ impl Chunk {
                 .checked_add(len)
                 .is_some_and(|end| end <= self.live_end.0)
     }
+
+    /// Whether `addr` lies in it, in use or not: a frame that was popped while it was read
+    /// stands above the live slots.
+    #[must_use]
+    pub fn spans(&self, addr: RemoteAddr) -> bool {
+        addr.0
+            .checked_sub(self.addr.0)
+            .is_some_and(|offset| offset < self.size)
+    }
 }
 
 /// Why a chain is not one.

@@ -111,10 +111,11 @@ impl KernelThread {
         }
     }
 
-    /// Whether it is on a CPU or could be; `None` when the thread is gone.
-    pub fn runs(&mut self, now_ns: u64) -> Option<bool> {
+    /// Whether it is on a CPU or could be; `None` when the thread is gone. The thread is known
+    /// not to have run since `rests_ns`.
+    pub fn runs(&mut self, now_ns: u64, rests_ns: u64) -> Option<bool> {
         if let Some((read_ns, runs)) = self.runs
-            && now_ns < read_ns + AT_MOST_EVERY_NS
+            && (now_ns < read_ns + AT_MOST_EVERY_NS || rests_ns <= read_ns)
         {
             return runs;
         }
@@ -187,10 +188,10 @@ mod tests {
         let pid = std::process::id().cast_signed();
         let mut first = KernelThread::new(pid, pid, &budget);
         let mut second = KernelThread::new(pid, pid, &budget);
-        assert!(first.runs(0).is_some() && second.runs(0).is_some());
+        assert!(first.runs(0, 0).is_some() && second.runs(0, 0).is_some());
         assert!(first.stat.open.is_some() && second.stat.open.is_none());
         drop(first);
-        assert!(second.runs(AT_MOST_EVERY_NS).is_some());
+        assert!(second.runs(AT_MOST_EVERY_NS, 1).is_some());
         assert!(second.stat.open.is_some());
         assert_eq!(budget.0.load(Ordering::Relaxed), 0);
     }

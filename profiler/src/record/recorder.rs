@@ -9,6 +9,7 @@ use onlooker_recording::write::WriteError;
 use onlooker_symbols::linetable::Position;
 use onlooker_symbols::names::CodeId;
 use onlooker_unwinder::memory::RemoteAddr;
+use rustc_hash::FxHashMap;
 
 use super::batch::{Batch, NewLocation, NewProcess, NewThread, RawSample};
 use super::describe::Place;
@@ -91,8 +92,8 @@ impl From<State> for Observed {
 #[derive(Debug)]
 pub struct ProcessRows {
     key: u32,
-    threads: HashMap<(RemoteAddr, u64), KnownThread>,
-    locations: HashMap<(CodeId, i32), u32>,
+    threads: FxHashMap<(RemoteAddr, u64), KnownThread>,
+    locations: FxHashMap<(CodeId, i32), u32>,
     locations_epoch: u32,
 }
 
@@ -161,8 +162,8 @@ impl Recorder {
         };
         ProcessRows {
             key,
-            threads: HashMap::new(),
-            locations: HashMap::new(),
+            threads: FxHashMap::default(),
+            locations: FxHashMap::default(),
             locations_epoch: self.locations_epoch,
         }
     }

@@ -2,6 +2,7 @@
 
 mod checks;
 mod resolve;
+mod rest;
 mod thread_names;
 mod tids;
 
@@ -24,6 +25,7 @@ use crate::target::memory::TargetMemory;
 use crate::target::threads;
 use checks::Evidence;
 use resolve::Resolved;
+use rest::Rest;
 use tids::Tids;
 
 /// Mappings change when a program grows; read-ahead only needs to know roughly.
@@ -149,6 +151,7 @@ pub struct Session {
     sampled: Instant,
     mappings_read: Instant,
     retries: u64,
+    rest: Rest,
 }
 
 impl Session {
@@ -180,6 +183,7 @@ impl Session {
             sampled: Instant::now(),
             mappings_read: Instant::now(),
             retries: 0,
+            rest: Rest::new(attached.pid),
         }
     }
 
@@ -209,6 +213,13 @@ impl Session {
     /// The stacks of the last sample.
     pub fn stacks(&self) -> impl Iterator<Item = &ThreadStack> {
         self.stacks.iter().filter(|stack| stack.current)
+    }
+
+    /// Whether no thread of the process has run since the sample before: then the last sample is
+    /// that one.
+    #[must_use]
+    pub fn at_rest(&self) -> bool {
+        self.rest.is()
     }
 
     /// How many threads the last sample of all threads has seen.
@@ -244,9 +255,26 @@ impl Session {
     /// # Errors
     /// When the process is gone or may not be read.
     pub fn sample(&mut self, tries: usize) -> Result<(), Error> {
+        self.rest = Rest::new(self.pid);
+        self.take(tries)
+    }
+
+    /// The same, but where no thread of the process has run since the last sample, that one
+    /// stands for this one and nothing is read ([`at_rest`](Self::at_rest)).
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample).
+    pub fn sample_what_ran(&mut self, tries: usize) -> Result<(), Error> {
+        if self.rest.continues(self.fast) {
+            return Ok(());
+        }
+        self.take(tries)
+    }
+
+    fn take(&mut self, tries: usize) -> Result<(), Error> {
         self.sampled = Instant::now();
-        if self.mappings_read.elapsed() > MAPPINGS_EVERY {
-            self.mappings_read = Instant::now();
+        if self.sampled - self.mappings_read > MAPPINGS_EVERY {
+            self.mappings_read = self.sampled;
             if let Ok(maps) = Maps::read(self.pid) {
                 self.sampler.set_mappings(Mappings::new(maps.anonymous));
             }
@@ -261,6 +289,8 @@ impl Session {
         }
         let result = self.attempts(tries.max(1));
         result.map_err(|error| read_error(self.pid, error))?;
+        self.rest
+            .read(self.pending.is_empty() && self.sampler.lists_cut().is_none());
         // A thread that has ended keeps nothing.
         if self.stacks.len() > 2 * self.sampler.threads().len() + 16 {
             self.stacks.retain(|stack| stack.current);
@@ -278,6 +308,7 @@ impl Session {
     /// When the process is gone or may not be read.
     pub fn sample_of(&mut self, tstates: &[RemoteAddr], tries: usize) -> Result<(), Error> {
         self.sampled = Instant::now();
+        self.rest.read(false);
         for stack in &mut self.stacks {
             stack.current = false;
         }
@@ -292,7 +323,7 @@ impl Session {
     fn attempts_of_pending(&mut self, tries: usize) -> Result<(), ReadError> {
         let now = Instant::now();
         self.sampler.sample_some(&self.pending)?;
-        self.judge(now)?;
+        self.judge(now, tries == 1)?;
         self.try_again(now, tries)
     }
 
@@ -311,19 +342,19 @@ impl Session {
             self.pending.extend(0..self.sampler.threads().len());
             self.find_places();
         }
-        self.judge(now)?;
+        self.judge(now, tries == 1)?;
         self.try_again(now, tries)
     }
 
     /// The threads that were not accepted, until they are or all tries but the first are used.
     fn try_again(&mut self, now: Instant, tries: usize) -> Result<(), ReadError> {
-        for _ in 1..tries {
+        for number in 2..=tries {
             if self.pending.is_empty() {
                 break;
             }
             self.retries += 1;
             self.sampler.sample_some(&self.pending)?;
-            self.judge(now)?;
+            self.judge(now, number == tries)?;
         }
         Ok(())
     }
@@ -351,12 +382,12 @@ impl Session {
 
     /// Takes over what the sampler read of the pending threads, and keeps those pending whose
     /// stacks fail a check.
-    fn judge(&mut self, now: Instant) -> Result<(), ReadError> {
+    fn judge(&mut self, now: Instant, last_try: bool) -> Result<(), ReadError> {
         let mut unknown = false;
         for index in &self.pending {
             let thread = &self.sampler.threads()[*index];
             let resolved = &mut self.stacks[self.places[*index]].resolved;
-            resolved.update(&thread.frames, &thread.chunks, &self.codes);
+            resolved.update(thread, &self.codes);
             unknown |= resolved.faults().code;
         }
         let lately = |at: Option<Instant>, within| at.is_some_and(|at| now - at < within);
@@ -364,6 +395,17 @@ impl Session {
             || !self.fast
             || !lately(self.codes_read, CODES_EVERY)
             || lately(self.codes_moved, CODES_MOVE_FOR);
+        if due {
+            self.codes.begin();
+            for index in &self.pending {
+                // The code of a stack that is taken again anyhow is not asked for.
+                let agree = self.sampler.threads()[*index].copies_agree != Some(false);
+                if last_try || agree && self.sampler.calls_of(*index) <= 1 {
+                    let stack = &self.stacks[self.places[*index]];
+                    stack.resolved.want(&mut self.codes);
+                }
+            }
+        }
         let moved = due && self.refresh_codes(now)?;
         let mut pending = std::mem::take(&mut self.pending);
         pending.retain(|index| !self.accept(*index, moved));
@@ -371,16 +413,10 @@ impl Session {
         Ok(())
     }
 
-    /// Reads the identities of the pending threads' code objects again, and the names of new
-    /// ones. Whether one that was known is gone or another.
+    /// Reads the identities of the wanted code objects again, and the names of new ones. Whether
+    /// one that was known is gone or another.
     fn refresh_codes(&mut self, now: Instant) -> Result<bool, ReadError> {
         self.codes_read = Some(now);
-        self.codes.begin();
-        for index in &self.pending {
-            self.stacks[self.places[*index]]
-                .resolved
-                .want(&mut self.codes);
-        }
         let layout = self.sampler.layout().clone();
         let memory = self.sampler.memory_mut();
         let class = memory.set_class(Class::Code);
@@ -414,9 +450,7 @@ impl Session {
         let new_codes = codes_moved || stack.resolved.faults().code;
         if new_codes {
             let changed = stack.resolved.changed;
-            stack
-                .resolved
-                .update(&thread.frames, &thread.chunks, &self.codes);
+            stack.resolved.update(thread, &self.codes);
             stack.resolved.changed |= changed;
         }
         let evidence = Evidence {

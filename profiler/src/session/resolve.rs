@@ -13,6 +13,7 @@ use onlooker_unwinder::datastack::Chunk;
 use onlooker_unwinder::frames::RawFrame;
 use onlooker_unwinder::layout::owner;
 use onlooker_unwinder::memory::RemoteAddr;
+use onlooker_unwinder::sampler::Thread;
 
 use super::StackFrame;
 
@@ -48,8 +49,10 @@ pub(super) struct Resolved {
     links: Vec<Link>,
     /// Newest first.
     pub(super) frames: VecDeque<StackFrame>,
-    /// Whether the last update changed anything.
+    /// Whether the last update changed a link.
     pub(super) changed: bool,
+    /// Which of the thread's samples that was.
+    samples: u64,
 }
 
 impl Resolved {
@@ -91,21 +94,25 @@ impl Resolved {
         self.raw.truncate(len);
     }
 
-    /// Takes over the links of a sample, newest first. Links from the first on whose code object
-    /// is not known are looked up again by the next update.
-    pub(super) fn update(&mut self, links: &[RawFrame], chunks: &[Chunk], codes: &CodeTable) {
-        let mut same = self
-            .raw
-            .iter()
-            .zip(links.iter().rev())
-            .take_while(|(old, new)| old == new)
-            .count();
-        if let Some(unknown) = self.links[..same].iter().position(|link| link.faults.code) {
-            same = unknown;
-        }
+    /// Takes over the links of a thread's sample. Links from the first on whose code object is
+    /// not known are looked up again by the next update.
+    pub(super) fn update(&mut self, thread: &Thread, codes: &CodeTable) {
+        let (links, chunks) = (&thread.frames, &thread.chunks);
+        // What the walk has compared need not be compared again.
+        let compared = match thread.samples.checked_sub(self.samples) {
+            Some(0) => self.raw.len(),
+            Some(1) => thread.same.min(self.raw.len()),
+            _ => 0,
+        };
+        self.samples = thread.samples;
+        let rest = self.raw[compared..].iter();
+        let rest = rest.zip(links.iter().rev().skip(compared));
+        let same = compared + rest.take_while(|(old, new)| old == new).count();
         self.changed = same < links.len() || same < self.raw.len();
-        self.truncate(same);
-        for raw in links[..links.len() - same].iter().rev() {
+        // A fault of a link is one of all newer ones.
+        let known = self.links[..same].partition_point(|link| !link.faults.code);
+        self.truncate(known);
+        for raw in links[..links.len() - known].iter().rev() {
             let link = self.link(raw, chunks, codes);
             self.raw.push(*raw);
             self.links.push(link);

@@ -1,6 +1,6 @@
 //! `_PyInterpreterFrame` chains of 3.11 and newer.
 
-use super::{Cursor, Cut, Progress, RawFrame};
+use super::{Cursor, Cut, Known, Progress, RawFrame};
 use crate::layout::{InterpreterFrame, owner};
 use crate::memory::{Lookup, RemoteAddr, u8_at, u64_at};
 
@@ -16,6 +16,7 @@ pub(super) fn walk<L: Lookup>(
     layout: &InterpreterFrame,
     cursor: &mut Cursor,
     frames: &mut Vec<RawFrame>,
+    known: &mut Known,
 ) -> Progress {
     while !cursor.next.is_null() {
         if let Some(end) = cursor.check() {
@@ -42,7 +43,7 @@ pub(super) fn walk<L: Lookup>(
             return Progress::Cut(Cut::Torn);
         }
         let entry = is_entry(layout, owner);
-        frames.push(RawFrame {
+        let frame = RawFrame {
             addr,
             code: if entry {
                 RemoteAddr::NULL
@@ -51,12 +52,52 @@ pub(super) fn walk<L: Lookup>(
             },
             instr: word(layout.instr),
             owner,
-        });
+        };
+        frames.push(frame);
         cursor.follow(RemoteAddr(word(layout.previous)));
+        if known.meet(&frame) {
+            follow_known(view, layout, cursor, frames, known);
+        }
     }
     // With a base frame, a chain that ends in NULL was torn.
     match cursor.base {
         Some(_) => Progress::Cut(Cut::Torn),
         None => Progress::Root,
     }
+}
+
+/// Takes over the frames of the last sample, from the next one on, while memory says the same.
+fn follow_known<L: Lookup>(
+    view: &L,
+    layout: &InterpreterFrame,
+    cursor: &mut Cursor,
+    frames: &mut Vec<RawFrame>,
+    known: &mut Known,
+) {
+    let rest = &known.frames[known.at..];
+    let mut next = cursor.next;
+    let mut same = 0;
+    for frame in rest
+        .iter()
+        .take_while(|frame| Some(frame.addr) != cursor.base)
+    {
+        let Some(bytes) = view.bytes(frame.addr, layout.header_bytes as usize) else {
+            break;
+        };
+        let word = |offset: u64| u64_at(bytes, offset).unwrap_or_default();
+        let is = frame.addr == next
+            && word(layout.instr) == frame.instr
+            && u8_at(bytes, layout.owner) == Some(frame.owner)
+            && (word(layout.code) & !layout.code_tag_mask == frame.code.0
+                || is_entry(layout, frame.owner));
+        if !is {
+            break;
+        }
+        next = RemoteAddr(word(layout.previous));
+        same += 1;
+    }
+    frames.extend_from_slice(&rest[..same]);
+    cursor.skip(same, next);
+    known.at += same;
+    known.same += same;
 }

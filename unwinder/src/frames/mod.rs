@@ -136,19 +136,88 @@ impl Cursor {
         self.steps += 1;
         self.next = link;
     }
+
+    /// Goes on behind `frames` frames that are known to be no circle.
+    fn skip(&mut self, frames: usize, link: RemoteAddr) {
+        self.steps += frames;
+        self.next = link;
+    }
 }
 
-/// Walks on from `cursor` and appends to `frames`, newest first.
+/// The frames of the sample before. Nearly all of a stack is as it was, so a walk that meets one
+/// of them compares those below with memory instead of making them anew.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Newest first, of a whole stack.
+    frames: Vec<RawFrame>,
+    /// Those that a walk may still meet begin here.
+    at: usize,
+    /// How many in a row, up to here, were met and are the same.
+    same: usize,
+}
+
+/// So many frames of the last sample are looked through for the next one of this sample.
+const LOOK_AHEAD: usize = 16;
+
+impl Known {
+    /// Takes the frames of a sample, newest first, and gives back empty memory for the next.
+    /// Only a whole stack can be met: its end is where the walk ends.
+    pub fn take(&mut self, frames: &mut Vec<RawFrame>, whole: bool) {
+        std::mem::swap(&mut self.frames, frames);
+        frames.clear();
+        if !whole {
+            self.frames.clear();
+        }
+        self.at = 0;
+        self.same = 0;
+    }
+
+    /// How many frames, from the outermost on, are those of the sample before. Asked after a
+    /// walk that reached the root.
+    #[must_use]
+    pub fn same(&self) -> usize {
+        if self.at == self.frames.len() {
+            self.same
+        } else {
+            0
+        }
+    }
+
+    /// Notes the next frame of a walk; whether it is one of the last sample.
+    fn meet(&mut self, frame: &RawFrame) -> bool {
+        let ahead = self.frames[self.at..].iter().take(LOOK_AHEAD);
+        let found = ahead
+            .enumerate()
+            .find(|(_, known)| known.addr == frame.addr);
+        let Some((skipped, known)) = found else {
+            self.same = 0;
+            return false;
+        };
+        let same = known == frame;
+        self.at += skipped + 1;
+        self.same = match (same, skipped) {
+            (true, 0) => self.same + 1,
+            (true, _) => 1,
+            (false, _) => 0,
+        };
+        same
+    }
+}
+
+/// Walks on from `cursor` and appends to `frames`, newest first. `known` may be empty.
 pub fn walk<L: Lookup>(
     view: &L,
     layout: &crate::layout::Frames,
     cursor: &mut Cursor,
     frames: &mut Vec<RawFrame>,
+    known: &mut Known,
 ) -> Progress {
     match layout {
-        crate::layout::Frames::Objects(layout) => objects::walk(view, layout, cursor, frames),
+        crate::layout::Frames::Objects(layout) => {
+            objects::walk(view, layout, cursor, frames, known)
+        }
         crate::layout::Frames::Interpreter(layout) => {
-            interpreter::walk(view, layout, cursor, frames)
+            interpreter::walk(view, layout, cursor, frames, known)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `PyFrameObject` chains of 3.8 – 3.10.
 
-use super::{Cursor, Progress, RawFrame};
+use super::{Cursor, Known, Progress, RawFrame};
 use crate::layout::{ObjectFrame, owner};
 use crate::memory::{Lookup, RemoteAddr, i32_at, u64_at};
 
@@ -16,6 +16,7 @@ pub(super) fn walk<L: Lookup>(
     layout: &ObjectFrame,
     cursor: &mut Cursor,
     frames: &mut Vec<RawFrame>,
+    known: &mut Known,
 ) -> Progress {
     let (from, len) = needed(layout);
     while !cursor.next.is_null() {
@@ -30,12 +31,14 @@ pub(super) fn walk<L: Lookup>(
         };
         let word = |offset: u64| u64_at(bytes, offset - from).unwrap_or_default();
         let lasti = i32_at(bytes, layout.lasti - from).unwrap_or_default();
-        frames.push(RawFrame {
+        let frame = RawFrame {
             addr: cursor.next,
             code: RemoteAddr(word(layout.code)),
             instr: i64::from(lasti.saturating_mul(layout.lasti_unit)).cast_unsigned(),
             owner: owner::THREAD,
-        });
+        };
+        known.meet(&frame);
+        frames.push(frame);
         cursor.follow(RemoteAddr(word(layout.back)));
     }
     Progress::Root

@@ -41,7 +41,16 @@ fn frame(addr: u64, code: u64, owner: u8) -> RawFrame {
 fn walked(memory: &RecordedMemory, frames: Frames, base: Option<u64>) -> (Progress, Vec<RawFrame>) {
     let mut cursor = Cursor::new(RemoteAddr(A), base.map(RemoteAddr));
     let mut found = Vec::new();
-    (walk(memory, &frames, &mut cursor, &mut found), found)
+    (
+        walk(
+            memory,
+            &frames,
+            &mut cursor,
+            &mut found,
+            &mut Known::default(),
+        ),
+        found,
+    )
 }
 
 #[test]
@@ -73,8 +82,8 @@ fn a_frame_that_is_not_whole_is_a_miss_and_the_walk_goes_on_there() {
     memory.insert(RemoteAddr(A + 0x100), &[0; 71]);
     let layout = Frames::Interpreter(tagged());
     let mut cursor = Cursor::new(RemoteAddr(A), None);
-    let mut frames = Vec::new();
-    let progress = walk(&memory, &layout, &mut cursor, &mut frames);
+    let (mut frames, mut known) = (Vec::new(), Known::default());
+    let progress = walk(&memory, &layout, &mut cursor, &mut frames, &mut known);
     let miss = Progress::Miss {
         addr: RemoteAddr(A + 0x100),
         len: 72,
@@ -82,7 +91,7 @@ fn a_frame_that_is_not_whole_is_a_miss_and_the_walk_goes_on_there() {
     assert_eq!((progress, frames.len()), (miss, 1));
     assert_eq!(cursor.next(), RemoteAddr(A + 0x100));
     put(&mut memory, A + 0x100, 0x5000, 0, owner::THREAD);
-    let progress = walk(&memory, &layout, &mut cursor, &mut frames);
+    let progress = walk(&memory, &layout, &mut cursor, &mut frames, &mut known);
     assert_eq!((progress, frames.len()), (Progress::Root, 2));
 }
 

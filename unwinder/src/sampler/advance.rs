@@ -3,7 +3,7 @@
 use super::tracked::Outcome;
 use super::{Sampler, readahead};
 use crate::datastack::{self, ChainEnd, ChunkKind};
-use crate::frames::{Cursor, Cut, Progress, is_entry, walk};
+use crate::frames::{Cursor, Cut, Known, Progress, is_entry, walk};
 use crate::layout::{FrameRoot, Frames};
 use crate::memory::{Lookup, ReadMemory, RemoteAddr};
 use crate::plan::{Group, Purpose, Slot};
@@ -159,7 +159,8 @@ impl<M: ReadMemory> Sampler<M> {
         let thread = &mut self.threads[index];
         let mut cursor = Cursor::new(newest, None);
         thread.frames.clear();
-        walk(&view, &self.layout.frames, &mut cursor, &mut thread.frames);
+        let (frames, known) = (&mut thread.frames, &mut Known::default());
+        walk(&view, &self.layout.frames, &mut cursor, frames, known);
         let frames = thread.frames.len() as u64;
         thread.frames.clear();
         (frames, bytes)
@@ -214,8 +215,12 @@ impl<M: ReadMemory> Sampler<M> {
         let Some(cursor) = &mut thread.cursor else {
             return;
         };
-        match walk(&view, &self.layout.frames, cursor, &mut thread.frames) {
-            Progress::Root => self.end(index, Outcome::Whole),
+        let (frames, known) = (&mut thread.frames, &mut thread.known);
+        match walk(&view, &self.layout.frames, cursor, frames, known) {
+            Progress::Root => {
+                thread.same = thread.known.same();
+                self.end(index, Outcome::Whole);
+            }
             Progress::Cut(cut) => self.end(index, Outcome::Cut(cut)),
             Progress::Miss { addr, .. } if thread.last_miss == Some(addr) => {
                 let cut = match thread.chunk_error {

@@ -5,12 +5,15 @@
 //! the rest was read. The newest frame's instruction moves all the time and proves nothing.
 
 use super::Sampler;
-use crate::frames::objects;
+use crate::frames::{RawFrame, is_entry, objects};
 use crate::layout::{Frames, owner};
-use crate::memory::{Lookup, RemoteAddr, i32_at, u64_at};
+use crate::memory::{Lookup, ReadMemory, RemoteAddr, i32_at, u64_at};
 use crate::plan::Group;
 
-impl<M> Sampler<M> {
+/// Frames outside the chunks that are so near the top must be in both copies.
+const MOVING_FRAMES: usize = 16;
+
+impl<M: ReadMemory> Sampler<M> {
     /// Compares the copies of thread `index`, if it was read twice.
     pub(super) fn compare_copies(&mut self, index: usize) {
         let thread = &self.threads[index];
@@ -18,7 +21,11 @@ impl<M> Sampler<M> {
             return;
         }
         let copy = self.snapshot.later_copies(Group::thread(index));
-        let mut agree = true;
+        let (mut agree, mut missing) = (true, false);
+        let is_entry = |frame: &RawFrame| match &self.layout.frames {
+            Frames::Objects(_) => false,
+            Frames::Interpreter(layout) => is_entry(layout, frame.owner),
+        };
         for (at, frame) in thread.frames.iter().enumerate() {
             let (from, len) = match &self.layout.frames {
                 Frames::Objects(layout) => objects::needed(layout),
@@ -31,7 +38,14 @@ impl<M> Sampler<M> {
                     // Below the top: everything older lies lower still.
                     break;
                 }
-                continue;
+                // Entry frames are read once. Another one that is new so near the top is not in
+                // the second copy yet: nothing is known of it.
+                if at >= MOVING_FRAMES || is_entry(frame) {
+                    continue;
+                }
+                agree = false;
+                missing = true;
+                break;
             };
             let word = |offset: u64| u64_at(bytes, offset - from).unwrap_or_default();
             let (code, link, instr) = match &self.layout.frames {
@@ -54,5 +68,8 @@ impl<M> Sampler<M> {
             }
         }
         self.threads[index].copies_agree = Some(agree);
+        if missing {
+            self.changed();
+        }
     }
 }

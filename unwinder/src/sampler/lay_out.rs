@@ -3,7 +3,7 @@
 use super::Sampler;
 use super::tracked::{Outside, Thread};
 use crate::datastack::ChunkKind;
-use crate::layout::Frames;
+use crate::layout::{FrameRoot, Frames};
 use crate::memory::{ReadMemory, RemoteAddr};
 use crate::plan::{Group, Purpose, ReadPlan, Slot};
 use crate::threads::{self, GIL_PIECE};
@@ -11,15 +11,17 @@ use crate::threads::{self, GIL_PIECE};
 /// So much below the top of the data stack is read twice: frames further down do not change
 /// within the microsecond that a call takes.
 const TWICE_BYTES: u64 = 3 << 10;
-/// Pieces outside the chunks are read twice while they are so few.
-const TWICE_PIECES: usize = 24;
+/// Pieces outside the chunks are read twice while they are so few runs of neighbours; beyond, so
+/// many newest frames are.
+const TWICE_RUNS: usize = 24;
+const TWICE_FRAMES: usize = 32;
 /// Chunks of one plan; what is beyond is read in pieces when it is missed.
 const PLAN_CHUNKS_BYTES: u64 = 256 << 20;
-/// Neighbours with a smaller gap are read as one segment: a segment costs as much as copying
-/// about a kilobyte.
-const MERGE_GAP_BYTES: u64 = 512;
+/// Neighbours with a smaller gap are read as one segment: a segment costs as much as one page
+/// more, or as copying some kilobytes.
+const MERGE_GAP_BYTES: u64 = 2 << 10;
 /// The gap between entry frames is that of the C functions between them, and usually larger.
-const MERGE_ENTRY_GAP_BYTES: u64 = 1280;
+const MERGE_ENTRY_GAP_BYTES: u64 = 2 << 10;
 /// Entry frames of one thread are read as ranges up to this size, singly beyond.
 const ENTRY_RANGE_BUDGET_BYTES: u64 = 64 << 10;
 
@@ -81,22 +83,33 @@ impl<M: ReadMemory> Sampler<M> {
         let chunks = &thread.learned.chunks;
         let older = chunks.get(1..).unwrap_or_default();
         let top = chunks.first().map(|newest| top_of(thread, *newest));
+        let outside = &thread.learned.outside;
+        let is_entry = |piece: &&Outside| piece.entry;
+        let entries = |push: &mut dyn FnMut(RemoteAddr, u32)| {
+            for_merged_outside(outside.iter().filter(is_entry), push);
+        };
+        let others = |push: &mut dyn FnMut(RemoteAddr, u32)| {
+            for_merged_outside(outside.iter().filter(|piece| !piece.entry), push);
+        };
+        let rooted = matches!(self.layout.thread.root, FrameRoot::CFrame { .. });
+        if rooted {
+            // The newest frame is found through one of them.
+            entries(&mut |addr, len| push(0, Purpose::CFrame, addr, len));
+        }
         if let Some((addr, len)) = top {
             push(0, Purpose::Chunk, addr, len);
         }
-        for_merged_outside(&thread.learned.outside, |addr, len| {
-            push(0, Purpose::Frame, addr, len);
-        });
+        others(&mut |addr, len| push(0, Purpose::Frame, addr, len));
         if thread.twice {
             if let Some((addr, len)) = top {
                 push(1, Purpose::Chunk, addr, len);
             }
-            if thread.learned.outside.len() <= TWICE_PIECES {
-                for_merged_outside(&thread.learned.outside, |addr, len| {
-                    push(1, Purpose::Frame, addr, len);
-                });
+            let mut runs = 0;
+            others(&mut |_, _| runs += 1);
+            if runs <= TWICE_RUNS {
+                others(&mut |addr, len| push(1, Purpose::Frame, addr, len));
             } else {
-                self.newest_outside(thread, |addr, len| push(1, Purpose::Frame, addr, len));
+                self.newest_outside(thread, &mut |addr, len| push(1, Purpose::Frame, addr, len));
             }
             if is_array(thread) {
                 // Its first piece is a header; the frames are in the pieces behind.
@@ -104,6 +117,11 @@ impl<M: ReadMemory> Sampler<M> {
                     .iter()
                     .for_each(|(addr, len)| push(1, Purpose::Chunk, *addr, *len));
             }
+        }
+        if !rooted {
+            // An entry frame is not read twice: its neighbours in the chunk are, and between
+            // two calls of the same caller it is the same.
+            entries(&mut |addr, len| push(0, Purpose::Frame, addr, len));
         }
         // The rest of the newest chunk, its header among it. One frame more than is needed, so
         // that one which begins below the top is whole in one piece.
@@ -122,21 +140,24 @@ impl<M: ReadMemory> Sampler<M> {
         }
     }
 
-    /// The newest frames outside the chunks, one by one.
-    fn newest_outside(&self, thread: &Thread, mut push: impl FnMut(RemoteAddr, u32)) {
+    /// The newest frames outside the chunks.
+    fn newest_outside(&self, thread: &Thread, push: &mut dyn FnMut(RemoteAddr, u32)) {
         let (from, len) = match &self.layout.frames {
             Frames::Objects(frame) => crate::frames::objects::needed(frame),
             Frames::Interpreter(frame) => (0, frame.header_bytes),
         };
-        for frame in thread.frames.iter().take(TWICE_PIECES) {
-            if !thread
-                .chunks
-                .iter()
-                .any(|chunk| chunk.holds(frame.addr, len))
-            {
-                push(RemoteAddr(frame.addr.0.wrapping_add(from)), len as u32);
+        let mut pieces = [Outside::default(); TWICE_FRAMES];
+        let mut count = 0;
+        for frame in thread.frames.iter().take(TWICE_FRAMES) {
+            if !thread.chunks.iter().any(|chunk| chunk.spans(frame.addr)) {
+                pieces[count].addr = RemoteAddr(frame.addr.0.wrapping_add(from));
+                pieces[count].len = len as u32;
+                count += 1;
             }
         }
+        let pieces = &mut pieces[..count];
+        pieces.sort_unstable_by_key(|piece| piece.addr);
+        for_merged_outside(pieces.iter(), push);
     }
 }
 
@@ -172,36 +193,42 @@ fn top_of(thread: &Thread, (addr, len): (RemoteAddr, u32)) -> (RemoteAddr, u32) 
 }
 
 /// Calls `push` for runs of pieces whose gaps are small; `pieces` are sorted by address.
-fn for_merged_outside(pieces: &[Outside], mut push: impl FnMut(RemoteAddr, u32)) {
-    let mut entry_bytes = 0;
-    let mut run: Option<(u64, u64, bool)> = None;
-    for piece in pieces {
-        let (start, end) = (piece.addr.0, piece.addr.0 + u64::from(piece.len));
-        if let Some((from, to, entry)) = &mut run {
-            let both_entries = *entry && piece.entry && entry_bytes < ENTRY_RANGE_BUDGET_BYTES;
-            let gap = if both_entries {
-                MERGE_ENTRY_GAP_BYTES
-            } else {
-                MERGE_GAP_BYTES
-            };
-            if start <= *to + gap {
-                entry_bytes += u64::from(both_entries) * end.saturating_sub(*to);
-                *to = end.max(*to);
-                *entry &= piece.entry;
-                continue;
-            }
-            push(
-                RemoteAddr(*from),
-                u32::try_from(*to - *from).unwrap_or(u32::MAX),
-            );
-        }
-        run = Some((start, end, piece.entry));
-    }
-    if let Some((from, to, _)) = run {
+fn for_merged_outside<'a>(
+    pieces: impl Iterator<Item = &'a Outside>,
+    push: &mut dyn FnMut(RemoteAddr, u32),
+) {
+    let mut left = ENTRY_RANGE_BUDGET_BYTES;
+    let mut run: Option<(u64, u64)> = None;
+    let mut push = |(from, to): (u64, u64)| {
         push(
             RemoteAddr(from),
             u32::try_from(to - from).unwrap_or(u32::MAX),
         );
+    };
+    for piece in pieces {
+        let (start, end) = (piece.addr.0, piece.addr.0 + u64::from(piece.len));
+        run = match run {
+            Some((from, to)) => {
+                let gap = if piece.entry && left > 0 {
+                    MERGE_ENTRY_GAP_BYTES
+                } else {
+                    MERGE_GAP_BYTES
+                };
+                if start <= to + gap {
+                    if piece.entry {
+                        left = left.saturating_sub(end.saturating_sub(to));
+                    }
+                    Some((from, end.max(to)))
+                } else {
+                    push((from, to));
+                    Some((start, end))
+                }
+            }
+            None => Some((start, end)),
+        };
+    }
+    if let Some(run) = run {
+        push(run);
     }
 }
 

@@ -1,5 +1,7 @@
 //! After a sample: what the next plan reads.
 
+use std::ops::Range;
+
 use super::Sampler;
 use super::tracked::{Outcome, Outside, Thread};
 use crate::datastack::{Chunk, ChunkKind};
@@ -17,7 +19,9 @@ const SLACK_BYTES: u64 = 1024;
 /// deepest (generators that delegate to generators) keeps as many as that.
 const KEEP_PIECES: usize = 64;
 /// A piece that was not needed for so many samples is dropped in any case.
-const KEEP_SAMPLES: u16 = 1024;
+const KEEP_SAMPLES: u64 = 1024;
+/// While nothing new is needed, what is not is looked for so seldom.
+const REVIEW_EVERY: u64 = 64;
 /// A live part that claims to be longer is read only as far as frames stand in it.
 const BELIEVED_LIVE_BYTES: u64 = 1 << 20;
 
@@ -129,90 +133,96 @@ fn live_bytes(chunk: &Chunk, thread: &Thread, layout: &Layout) -> u64 {
 /// Frames outside the chunks. Whether the plan changes.
 fn learn_outside(thread: &mut Thread, layout: &Layout) -> bool {
     let mut changed = false;
-    thread
-        .learned
-        .outside
-        .iter_mut()
-        .for_each(|o| o.idle = o.idle.saturating_add(1));
-    let (from, len) = match &layout.frames {
-        Frames::Objects(frame) => objects::needed(frame),
-        Frames::Interpreter(frame) => (0, frame.header_bytes),
-    };
-    let len = len as u32;
-    let mut current = 0;
     if let Some(Root::CFrame(cframe)) = thread.state.map(|s| s.root)
         && let FrameRoot::CFrame { current_frame, .. } = layout.thread.root
         && let Some(addr) = cframe.offset(current_frame).filter(|_| !cframe.is_null())
     {
-        changed |= need(
-            &mut thread.learned.outside,
-            Outside {
-                addr,
-                len: 8,
-                idle: 0,
-                entry: true,
-            },
-        );
+        let piece = Outside {
+            addr,
+            len: 8,
+            needed: thread.samples,
+            entry: true,
+        };
+        changed |= need(&mut thread.learned.outside, piece);
     }
-    for frame in &thread.frames {
-        // Frames are walked from the newest chunk to the oldest.
-        while thread
-            .chunks
-            .get(current)
-            .is_some_and(|c| !c.holds(frame.addr, len.into()))
-            && thread.chunks[current..]
-                .iter()
-                .any(|c| c.holds(frame.addr, len.into()))
-        {
-            current += 1;
-        }
-        if thread
-            .chunks
-            .get(current)
-            .is_some_and(|c| c.holds(frame.addr, len.into()))
-        {
+    // What is as it was in the sample before was learnt then.
+    let new = thread.frames.len() - thread.same;
+    changed |= need_frames(thread, layout, 0..new);
+    if changed || thread.samples.is_multiple_of(REVIEW_EVERY) {
+        let all = new..thread.frames.len();
+        need_frames(thread, layout, all);
+        changed |= forget_outside(thread);
+    }
+    changed
+}
+
+/// Notes that these of the thread's frames were needed; whether some piece is new.
+fn need_frames(thread: &mut Thread, layout: &Layout, frames: Range<usize>) -> bool {
+    let mut changed = false;
+    let (from, len) = match &layout.frames {
+        Frames::Objects(frame) => objects::needed(frame),
+        Frames::Interpreter(frame) => (0, frame.header_bytes),
+    };
+    let mut chunk = 0;
+    for frame in &thread.frames[frames] {
+        // Neighbours are nearly always in one chunk. A frame above the live slots was popped
+        // meanwhile: it is no piece of its own.
+        let spans = |chunk: &Chunk| chunk.spans(frame.addr);
+        if thread.chunks.get(chunk).is_some_and(spans) {
             continue;
         }
-        let addr = RemoteAddr(frame.addr.0.wrapping_add(from));
+        if let Some(at) = thread.chunks.iter().position(spans) {
+            chunk = at;
+            continue;
+        }
         let entry = match &layout.frames {
             Frames::Interpreter(layout) => is_entry(layout, frame.owner),
             Frames::Objects(_) => false,
         };
-        changed |= need(
-            &mut thread.learned.outside,
-            Outside {
-                addr,
-                len,
-                idle: 0,
-                entry,
-            },
-        );
+        let piece = Outside {
+            addr: RemoteAddr(frame.addr.0.wrapping_add(from)),
+            len: len as u32,
+            needed: thread.samples,
+            entry,
+        };
+        changed |= need(&mut thread.learned.outside, piece);
     }
+    changed
+}
+
+/// Drops pieces that were not needed for long; whether there were any.
+fn forget_outside(thread: &mut Thread) -> bool {
+    let now = thread.samples;
     let outside = &mut thread.learned.outside;
     let before = outside.len();
-    let idle = outside.iter().filter(|o| o.idle > 0).count();
+    let idle = outside.iter().filter(|o| o.needed < now).count();
     let recent = &mut thread.learned.recently_needed;
-    // Forgotten slowly: by half in about forty samples.
+    // Forgotten slowly: by half in about forty reviews.
     *recent = (*recent - recent.div_ceil(64)).max(before - idle);
     let keep = KEEP_PIECES.max(2 * *recent);
     if idle > keep {
         // Half of what is not needed goes, so that this is rare.
         let scratch = &mut thread.idle_scratch;
         scratch.clear();
-        scratch.extend(outside.iter().map(|o| o.idle).filter(|idle| *idle > 0));
+        scratch.extend(
+            outside
+                .iter()
+                .map(|o| now - o.needed)
+                .filter(|idle| *idle > 0),
+        );
         scratch.sort_unstable();
         let limit = scratch[keep / 2];
-        outside.retain(|o| o.idle < limit);
+        outside.retain(|o| now - o.needed < limit);
     }
-    outside.retain(|o| o.idle <= KEEP_SAMPLES);
-    changed || outside.len() != before
+    outside.retain(|o| now - o.needed <= KEEP_SAMPLES);
+    outside.len() != before
 }
 
 /// Notes that a piece was needed; whether it is new.
 fn need(outside: &mut Vec<Outside>, piece: Outside) -> bool {
     match outside.binary_search_by_key(&piece.addr, |o| o.addr) {
         Ok(at) => {
-            outside[at].idle = 0;
+            outside[at].needed = piece.needed;
             outside[at].len = outside[at].len.max(piece.len);
             false
         }

@@ -1,7 +1,7 @@
 //! What a sampler keeps of one thread: the stack of the last sample and what to read next time.
 
 use crate::datastack::{ChainEnd, Chunk, ChunkError};
-use crate::frames::{Cursor, Cut, RawFrame};
+use crate::frames::{Cursor, Cut, Known, RawFrame};
 use crate::memory::RemoteAddr;
 use crate::threads::ThreadState;
 
@@ -17,12 +17,12 @@ pub enum Outcome {
 }
 
 /// A piece of memory outside the chunks that the last samples needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Outside {
     pub(super) addr: RemoteAddr,
     pub(super) len: u32,
-    /// Samples since it was last needed.
-    pub(super) idle: u16,
+    /// The thread's sample that needed it last.
+    pub(super) needed: u64,
     /// Whether it is an entry frame on the C stack.
     pub(super) entry: bool,
 }
@@ -59,6 +59,10 @@ pub struct Thread {
     pub outcome: Option<Outcome>,
     /// Whether the two copies of the top of its stack agreed; `None` where only one was read.
     pub copies_agree: Option<bool>,
+    /// How many of its frames, from the outermost on, are as they were in its sample before.
+    pub same: usize,
+    /// Counts its samples.
+    pub samples: u64,
     /// Calls that read bytes of it in the last sample.
     pub(super) calls: u32,
     /// Whether its stack is read twice.
@@ -66,10 +70,11 @@ pub struct Thread {
     pub(super) seen: bool,
     pub(super) chain: Option<ChainEnd>,
     pub(super) cursor: Option<Cursor>,
+    pub(super) known: Known,
     pub(super) last_miss: Option<RemoteAddr>,
     pub(super) learned: Learned,
     pub(super) scratch: Vec<(RemoteAddr, u32)>,
-    pub(super) idle_scratch: Vec<u16>,
+    pub(super) idle_scratch: Vec<u64>,
     /// Length of the next read-ahead over entry frames.
     pub(super) entry_readahead: u64,
 }
@@ -86,11 +91,14 @@ impl Thread {
             frames: Vec::new(),
             outcome: None,
             copies_agree: None,
+            same: 0,
+            samples: 0,
             calls: 0,
             twice: false,
             seen: false,
             chain: None,
             cursor: None,
+            known: Known::default(),
             last_miss: None,
             learned: Learned::default(),
             scratch: Vec::new(),
@@ -102,13 +110,18 @@ impl Thread {
     /// Forgets what was learnt.
     pub(super) fn forget(&mut self) {
         self.learned = Learned::default();
+        // A frame that is as it was would not be learnt again.
+        self.outcome = None;
     }
 
     /// Before a sample.
     pub(super) fn begin(&mut self) {
+        let whole = self.is_whole();
+        self.known.take(&mut self.frames, whole);
+        self.same = 0;
+        self.samples += 1;
         self.state = None;
         self.chunk_error = None;
-        self.frames.clear();
         self.outcome = None;
         self.copies_agree = None;
         self.calls = 0;
