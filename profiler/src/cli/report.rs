@@ -1,11 +1,11 @@
 //! `onlooker report`: from a recording to anything that can be made of one, anywhere.
 
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 use onlooker_flamegraph::{Format, Options, Selection, Target};
-use onlooker_recording::read::{self, Loaded};
+use onlooker_recording::read::{self, Loaded, ReadError};
 use onlooker_recording::tables::Tables;
 
 use super::args::ReportArgs;
@@ -17,7 +17,11 @@ const HOTTEST: usize = 30;
 
 pub(super) fn run(args: &ReportArgs) -> Result<u8, Error> {
     let target = target(args.output.as_deref(), args.format.as_deref())?;
-    let Loaded { tables, warnings } = load(&args.input)?;
+    let format = match target {
+        Some(Target::Report(format)) => Some(format),
+        Some(Target::Recording) | None => None,
+    };
+    let Loaded { tables, warnings } = load(&args.input, format)?;
     for warning in &warnings {
         eprintln!("onlooker: {}: {warning}", args.input.display());
     }
@@ -67,12 +71,21 @@ pub(super) fn render(
     }
 }
 
-fn load(path: &Path) -> Result<Loaded, Error> {
+/// Reads a recording for a report of this format, or for the hottest functions. Only what shows
+/// the order in time needs every sample; else memory is bounded by what is distinct.
+pub(super) fn read(input: impl Read, format: Option<Format>) -> Result<Loaded, ReadError> {
+    match format {
+        Some(Format::Speedscope) => read::read(input),
+        _ => read::read_merged(input),
+    }
+}
+
+fn load(path: &Path, format: Option<Format>) -> Result<Loaded, Error> {
     let file = File::open(path).map_err(|error| Error::NoInput {
         path: path.to_owned(),
         error,
     })?;
-    read::read(BufReader::new(file)).map_err(|error| Error::Data {
+    read(BufReader::new(file), format).map_err(|error| Error::Data {
         path: path.to_owned(),
         error: error.to_string(),
     })
