@@ -3,17 +3,8 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::fs::File;
-
-use onlooker_recording::read;
-use onlooker_recording::tables::{Tables, Trust};
-use support::{Scratch, Target, matrix, onlooker, onlooker_command, run};
-
-fn load(path: &std::path::Path) -> Tables {
-    let loaded = read::read(File::open(path).expect("a recording")).expect("a whole recording");
-    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
-    loaded.tables
-}
+use onlooker_recording::tables::Trust;
+use support::{Scratch, Target, load, matrix, onlooker, onlooker_command, run, thread_name};
 
 fn digits(text: &str) -> Option<u32> {
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
@@ -78,8 +69,7 @@ fn threads_that_come_and_go_keep_their_own_names() {
         let tables = load(&out);
         let mut swarm = 0;
         for sample in tables.samples.iter().filter(|s| s.trust == Trust::Verified) {
-            let thread = &tables.threads[sample.thread.index()];
-            let name = tables.string(thread.name);
+            let name = thread_name(&tables, sample);
             for frame in tables.frames(sample.stack) {
                 let Some(n) = tables.string(frame.name).strip_prefix("member_") else {
                     continue;
