@@ -3,11 +3,10 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::fs::File;
+use std::path::Path;
 
-use onlooker_recording::read;
-use onlooker_recording::tables::{Sample, Tables};
-use support::{Interpreter, Scratch, Target, matrix, onlooker};
+use onlooker_recording::tables::Tables;
+use support::{Interpreter, Scratch, Target, load, matrix, onlooker, thread_name};
 
 /// Records a resting or busy target for a second.
 fn record(target: &Target, args: &[&str]) -> (Tables, String) {
@@ -17,12 +16,7 @@ fn record(target: &Target, args: &[&str]) -> (Tables, String) {
     let mut all = vec!["record", "-p", &pid, "-d", "1", "-o", &out];
     all.extend(args);
     let ran = onlooker(&all).success();
-    let loaded = read::read(File::open(&out).expect("a recording")).expect("whole");
-    (loaded.tables, ran.stderr)
-}
-
-fn name<'a>(tables: &'a Tables, sample: &Sample) -> &'a str {
-    tables.string(tables.threads[sample.thread.index()].name)
+    (load(Path::new(&out)), ran.stderr)
 }
 
 #[test]
@@ -35,10 +29,14 @@ fn a_hundred_and_twenty_eight_idle_threads_are_never_active() {
         for sample in &tables.samples {
             let state = sample.state;
             assert!(!(state.running && state.sleeping), "{state:?}");
-            if name(&tables, sample).starts_with("idle-") {
-                assert!(state.sleeping, "{}: {state:?}", name(&tables, sample));
+            if thread_name(&tables, sample).starts_with("idle-") {
+                assert!(
+                    state.sleeping,
+                    "{}: {state:?}",
+                    thread_name(&tables, sample)
+                );
                 assert!(!state.holds_gil && !state.waits_for_gil, "{state:?}");
-            } else if name(&tables, sample).starts_with("busy-") {
+            } else if thread_name(&tables, sample).starts_with("busy-") {
                 busy += u32::from(state.running);
                 waits += u32::from(state.waits_for_gil);
             }

@@ -3,33 +3,7 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::collections::BTreeMap;
-use std::fs::File;
-
-use onlooker_recording::read;
-use onlooker_recording::tables::Tables;
-use support::{Mode, Scratch, matrix, onlooker_command, program, run};
-
-fn load(path: &std::path::Path) -> Tables {
-    let loaded = read::read(File::open(path).expect("a recording")).expect("a whole recording");
-    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
-    loaded.tables
-}
-
-/// The processes, by index, in whose samples each function was seen.
-fn seen(tables: &Tables) -> BTreeMap<&str, Vec<u32>> {
-    let mut seen: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-    for sample in &tables.samples {
-        let process = tables.threads[sample.thread.index()].process.0;
-        for frame in tables.frames(sample.stack) {
-            let processes = seen.entry(tables.string(frame.name)).or_default();
-            if !processes.contains(&process) {
-                processes.push(process);
-            }
-        }
-    }
-    seen
-}
+use support::{Mode, Scratch, load, matrix, onlooker_command, program, run, seen};
 
 #[test]
 fn children_of_every_kind_are_seen_once_each() {

@@ -57,19 +57,25 @@ pub(crate) fn fold(tables: &Tables, selection: &Selection, group_by: GroupBy) ->
     let mut stacks = HashSet::new();
     let summary = &mut folded.summary;
     for sample in &tables.samples {
+        let count = select::stands_for(sample);
+        let add = |to: &mut u64, if_so: bool| {
+            if if_so {
+                *to = to.saturating_add(count);
+            }
+        };
         if !selection.takes(sample) {
-            summary.left_out += 1;
+            add(&mut summary.left_out, true);
             continue;
         }
         let Some(stack) = sample.stack else {
-            summary.empty += 1;
+            add(&mut summary.empty, true);
             continue;
         };
         let cut = select::cut(tables, sample);
-        summary.samples += 1;
+        add(&mut summary.samples, true);
         summary.weight = summary.weight.saturating_add(sample.weight);
-        summary.unverified += u64::from(sample.trust == Trust::Unverified);
-        summary.cut += u64::from(cut.is_some());
+        add(&mut summary.unverified, sample.trust == Trust::Unverified);
+        add(&mut summary.cut, cut.is_some());
         stacks.insert((stack, cut));
 
         let group = group_by.of(tables, sample);

@@ -31,7 +31,7 @@ pub struct Summary {
     /// Weight of all samples with a stack, in the unit of [`Selection::weight`]. Where it would
     /// not fit it stays at the largest number.
     pub weight: u64,
-    /// Samples with a stack.
+    /// Samples with a stack. Here and below a row whose weight counts samples is as many.
     pub samples: u64,
     /// Distinct stacks among them, as the recording tells them apart. A report that shows no
     /// columns may show fewer.

@@ -70,6 +70,14 @@ impl Selection {
     }
 }
 
+/// How many samples a row stands for: merged tables have one row for many.
+pub(crate) fn stands_for(sample: &Sample) -> u64 {
+    match sample.weight_kind {
+        WeightKind::Samples => sample.weight,
+        _ => 1,
+    }
+}
+
 /// Why the outer part of a sample's stack is missing, `None` for a whole stack.
 pub(crate) fn cut(tables: &Tables, sample: &Sample) -> Option<StringId> {
     let reason = sample.reason?;

@@ -2,7 +2,7 @@
 
 use onlooker_recording::tables::{Tables, Totals};
 
-use crate::select::{Mode, Selection};
+use crate::select::{self, Mode, Selection};
 use crate::units::{bytes, count, duration, percent, share};
 
 /// The honest summary of a recording: how long, how many ticks, what was verified, not verified
@@ -36,8 +36,13 @@ pub fn asleep_line(tables: &Tables, selection: &Selection) -> Option<String> {
         .iter()
         .filter(|sample| sample.stack.is_some())
     {
-        shown += u64::from(selection.takes(sample));
-        asleep += u64::from(sample.state.sleeping);
+        let count = select::stands_for(sample);
+        if selection.takes(sample) {
+            shown = shown.saturating_add(count);
+        }
+        if sample.state.sleeping {
+            asleep = asleep.saturating_add(count);
+        }
     }
     (asleep > 0 && shown.saturating_mul(20) < tables.counts().ticks).then(|| {
         format!(

@@ -9,6 +9,7 @@ mod decode;
 mod error;
 #[cfg(test)]
 mod hostile;
+mod merge;
 mod resolve;
 mod scan;
 
@@ -18,6 +19,7 @@ use crate::frame::{BlockHead, FORMAT_VERSION, MAGIC, STREAM_HEAD_BYTES};
 use crate::limits::{DEFAULT_MEMORY_BYTES, MAX_FAILURES};
 use crate::proto;
 use crate::tables::{Sample, Tables, Totals};
+use merge::Merger;
 use prost::Message;
 use resolve::Gathering;
 use scan::Scanner;
@@ -45,6 +47,16 @@ pub fn read(input: impl Read) -> Result<Loaded, ReadError> {
     read_within(input, DEFAULT_MEMORY_BYTES)
 }
 
+/// As [`read`], with samples that differ only in their time made one: the time is that of the
+/// first, the weight that of all. The memory that it takes is bounded by what is distinct in the
+/// recording, not by its length.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_merged(input: impl Read) -> Result<Loaded, ReadError> {
+    read_with(input, DEFAULT_MEMORY_BYTES, Some(Merger::default()))
+}
+
 /// As [`read`], with a limit of about `limit_bytes` to the memory that the tables may take.
 /// Beyond it the rest is left out with a [`Warning::MemoryLimit`]: samples that do not differ
 /// cost nearly nothing in a file, so that a small file can ask for any amount.
@@ -52,12 +64,20 @@ pub fn read(input: impl Read) -> Result<Loaded, ReadError> {
 /// # Errors
 /// As [`read`].
 pub fn read_within(input: impl Read, limit_bytes: u64) -> Result<Loaded, ReadError> {
+    read_with(input, limit_bytes, None)
+}
+
+fn read_with(
+    input: impl Read,
+    limit_bytes: u64,
+    merger: Option<Merger>,
+) -> Result<Loaded, ReadError> {
     let mut scanner = Scanner::new(input);
     let failed = |offset, source| ReadError::Io { offset, source };
     let ahead = scanner.ahead(STREAM_HEAD_BYTES);
     check_stream_head(ahead.map_err(|source| failed(0, source))?)?;
     scanner.advance(STREAM_HEAD_BYTES);
-    let mut reader = Reader::new(limit_bytes).map_err(|source| failed(0, source))?;
+    let mut reader = Reader::new(limit_bytes, merger).map_err(|source| failed(0, source))?;
     if let Err(source) = reader.read_blocks(&mut scanner) {
         return Err(failed(scanner.offset(), source));
     }
@@ -108,6 +128,8 @@ struct Reader {
     decompressor: zstd::bulk::Decompressor<'static>,
     raw: Vec<u8>,
     gathering: Gathering,
+    /// `None` where every sample is kept.
+    merger: Option<Merger>,
     warnings: Vec<Warning>,
     damage: Option<Damage>,
     progress: Progress,
@@ -121,11 +143,12 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(limit_bytes: u64) -> io::Result<Self> {
+    fn new(limit_bytes: u64, merger: Option<Merger>) -> io::Result<Self> {
         Ok(Self {
             decompressor: zstd::bulk::Decompressor::new()?,
             raw: Vec::new(),
             gathering: Gathering::default(),
+            merger,
             warnings: Vec::new(),
             damage: None,
             progress: Progress::Open,
@@ -197,22 +220,35 @@ impl Reader {
         }
         self.decompress(head, payload)?;
         let block = proto::Block::decode(&self.raw[..]).map_err(BlockProblem::Message)?;
-        let rows = decode::rows(block.rows.unwrap_or_default())?;
-        let again = decode::rows(block.again.unwrap_or_default())?;
+        let rows = block.rows.unwrap_or_default();
+        let again = block.again.unwrap_or_default();
+        let rows_bytes = match self.merger {
+            Some(_) => rows.encoded_len() + again.encoded_len(),
+            None => self.raw.len(),
+        };
+        let rows = decode::rows(rows)?;
+        let again = decode::rows(again)?;
         let first_sample = block.samples.as_ref().map_or(0, |from| from.first_index);
         let samples = decode::samples(&block.samples.unwrap_or_default())?;
         let rss = decode::rss(&block.rss.unwrap_or_default())?;
         self.end_damage(offset);
         self.missing_before(offset, head, first_sample);
         self.blocks += 1;
-        if !self.has_room(offset, samples.len() + rss.len()) {
+        if !self.has_room(offset, rows_bytes, samples.len() + rss.len()) {
             return Ok(());
         }
         self.next_sequence = u64::from(head.sequence) + 1;
         self.next_sample = first_sample.saturating_add(samples.len() as u64);
         self.gathering.add(rows);
         self.gathering.add(again);
-        self.gathering.samples.extend(samples);
+        match &mut self.merger {
+            Some(merger) => {
+                let all = samples.len();
+                let new = merger.add(&mut self.gathering.samples, samples);
+                self.memory_bytes -= ((all - new) * size_of::<Sample>()) as u64;
+            }
+            None => self.gathering.samples.extend(samples),
+        }
         self.gathering.rss.extend(rss);
         self.totals = decode::totals(block.totals.unwrap_or_default());
         if block.last {
@@ -248,8 +284,8 @@ impl Reader {
     }
 
     /// Whether the block just decoded may be kept; stops reading where it may not.
-    fn has_room(&mut self, offset: u64, series: usize) -> bool {
-        let rows = self.raw.len() as u64 * MEMORY_PER_RAW_BYTE;
+    fn has_room(&mut self, offset: u64, rows_bytes: usize, series: usize) -> bool {
+        let rows = rows_bytes as u64 * MEMORY_PER_RAW_BYTE;
         self.memory_bytes += rows + (series * size_of::<Sample>()) as u64;
         if self.memory_bytes <= self.limit_bytes {
             return true;

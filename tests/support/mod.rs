@@ -19,6 +19,7 @@
 mod disguise;
 mod embed;
 mod interpreters;
+mod recording;
 mod run;
 mod target;
 
@@ -27,6 +28,10 @@ pub(crate) use disguise::{
 };
 pub(crate) use embed::{build_embed, embed_command};
 pub(crate) use interpreters::{Interpreter, Mode, interpreters, matrix};
+pub(crate) use recording::{
+    Recording, SPIN, any, collapsed, expected_stack, launch, load, names, report, seen,
+    thread_name, wait_until,
+};
 pub(crate) use run::{Run, dump, onlooker, onlooker_command, run};
 pub(crate) use target::{Frame, Ready, Target, Thread, assert_stacks, frames_of};
 

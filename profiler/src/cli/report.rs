@@ -1,11 +1,11 @@
 //! `onlooker report`: from a recording to anything that can be made of one, anywhere.
 
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 use onlooker_flamegraph::{By, Format, Options, Selection, Target};
-use onlooker_recording::read::{self, Loaded};
+use onlooker_recording::read::{self, Loaded, ReadError};
 use onlooker_recording::tables::{Sample, Tables, WeightKind};
 
 use super::args::ReportArgs;
@@ -18,7 +18,11 @@ const HOTTEST: usize = 30;
 pub(super) fn run(args: &ReportArgs) -> Result<u8, Error> {
     let by = args.sites.then_some(args.by);
     let target = target(args.output.as_deref(), args.format.as_deref(), by)?;
-    let Loaded { tables, warnings } = load(&args.input)?;
+    let report = match target {
+        Some(Wanted::Report(report)) => Some(report),
+        Some(Wanted::Recording) | None => None,
+    };
+    let Loaded { tables, warnings } = load(&args.input, report)?;
     for warning in &warnings {
         eprintln!("onlooker: {}: {warning}", args.input.display());
     }
@@ -112,12 +116,21 @@ pub(super) fn render(
     }
 }
 
-fn load(path: &Path) -> Result<Loaded, Error> {
+/// Reads a recording for this, or for the hottest functions. Only what shows the order in time
+/// needs every sample; else memory is bounded by what is distinct.
+pub(super) fn read(input: impl Read, report: Option<Report>) -> Result<Loaded, ReadError> {
+    match report {
+        Some(Report::Of(Format::Speedscope)) => read::read(input),
+        _ => read::read_merged(input),
+    }
+}
+
+fn load(path: &Path, report: Option<Report>) -> Result<Loaded, Error> {
     let file = File::open(path).map_err(|error| Error::NoInput {
         path: path.to_owned(),
         error,
     })?;
-    read::read(BufReader::new(file)).map_err(|error| Error::Data {
+    read(BufReader::new(file), report).map_err(|error| Error::Data {
         path: path.to_owned(),
         error: error.to_string(),
     })

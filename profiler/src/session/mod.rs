@@ -1,12 +1,13 @@
 //! Samples with names: a proven interpreter, watched over time.
 
 mod checks;
+mod labels;
 mod resolve;
 mod rest;
 mod thread_names;
 mod tids;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -16,17 +17,17 @@ use onlooker_unwinder::frames::Cut;
 use onlooker_unwinder::layout::gil;
 use onlooker_unwinder::memory::{Class, Cost, ReadError, RemoteAddr};
 use onlooker_unwinder::sampler::readahead::Mappings;
-use onlooker_unwinder::sampler::{Outcome, Sampler, Thread};
+use onlooker_unwinder::sampler::{Outcome, Sampler};
 
 use crate::attach::{Attached, read_error};
 use crate::error::Error;
 use crate::target::maps::Maps;
 use crate::target::memory::TargetMemory;
-use crate::target::threads;
 use checks::Evidence;
+use labels::Labels;
+pub use labels::ThreadLabel;
 use resolve::Resolved;
 use rest::Rest;
-use tids::Tids;
 
 /// Mappings change when a program grows; read-ahead only needs to know roughly.
 const MAPPINGS_EVERY: Duration = Duration::from_secs(1);
@@ -41,9 +42,6 @@ const CODES_EVERY: Duration = Duration::from_micros(250);
 const CODES_MOVE_FOR: Duration = Duration::from_secs(10);
 /// A stack that did not change in so many attempts rests.
 const CALM_AFTER: u8 = 8;
-/// A thread's name may be set after it was first seen.
-const NAMES_EVERY: Duration = Duration::from_secs(1);
-
 /// One frame that runs Python code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StackFrame {
@@ -112,15 +110,6 @@ impl ThreadStack {
     }
 }
 
-/// Names of a thread.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ThreadLabel {
-    /// The kernel's id as we see it.
-    pub os_thread_id: Option<i32>,
-    /// Python's name, else the kernel's.
-    pub name: Option<String>,
-}
-
 /// A process that is being watched.
 #[derive(Debug)]
 pub struct Session {
@@ -142,11 +131,7 @@ pub struct Session {
     lists_read: Option<Instant>,
     codes_read: Option<Instant>,
     codes_moved: Option<Instant>,
-    tids: Tids,
-    /// By thread state and what is unique about it.
-    labels: HashMap<(RemoteAddr, u64), ThreadLabel>,
-    names: thread_names::Names,
-    names_read: Option<Instant>,
+    labels: Labels,
     /// When the last sample was begun.
     sampled: Instant,
     mappings_read: Instant,
@@ -176,10 +161,7 @@ impl Session {
             lists_read: None,
             codes_read: None,
             codes_moved: None,
-            tids: Tids::new(attached.pid),
-            labels: HashMap::new(),
-            names: thread_names::Names::new(),
-            names_read: None,
+            labels: Labels::new(attached.pid),
             sampled: Instant::now(),
             mappings_read: Instant::now(),
             retries: 0,
@@ -294,9 +276,6 @@ impl Session {
         // A thread that has ended keeps nothing.
         if self.stacks.len() > 2 * self.sampler.threads().len() + 16 {
             self.stacks.retain(|stack| stack.current);
-            let stacks = &self.stacks;
-            self.labels
-                .retain(|key, _| stacks.iter().any(|s| (s.tstate, s.unique) == *key));
         }
         Ok(())
     }
@@ -436,7 +415,8 @@ impl Session {
     fn accept(&mut self, index: usize, codes_moved: bool) -> bool {
         let thread = &self.sampler.threads()[index];
         let stack = &mut self.stacks[self.places[index]];
-        if thread.outcome == Some(Outcome::NotAlive) {
+        if thread.outcome == Some(Outcome::NotAlive) || labels::is_being_made(&self.sampler, thread)
+        {
             stack.current = false;
             return true;
         }
@@ -483,49 +463,13 @@ impl Session {
     /// The kernel's id, as we see it, of the thread that a thread state of the last sample
     /// belongs to now. Up to 3.10 this is a small read.
     pub fn os_thread_id(&mut self, tstate: RemoteAddr) -> Option<i32> {
-        let threads = self.sampler.threads();
-        let state = threads.iter().find(|t| t.tstate == tstate)?.state?;
-        self.tids.of(self.sampler.memory_mut(), &state)
+        self.labels.os_thread_id(&mut self.sampler, tstate)
     }
 
-    /// Kernel id and name of a thread of the last sample. Reads, and asks the kernel, when the
-    /// thread is new and once a second.
+    /// Kernel id and name of a thread of the last sample, as far as they are surely its own.
+    /// Reads, and asks the kernel, when the thread is new.
     pub fn label(&mut self, tstate: RemoteAddr) -> ThreadLabel {
-        let stale = self
-            .names_read
-            .is_none_or(|read| read.elapsed() > NAMES_EVERY);
-        let key = |thread: &Thread| (thread.tstate, thread.state.map_or(0, |s| s.unique));
-        let known = self.sampler.threads().iter().find(|t| t.tstate == tstate);
-        if let Some(label) = known.and_then(|thread| self.labels.get(&key(thread)))
-            && !(stale && label.name.is_none())
-        {
-            return label.clone();
-        }
-        // One reading serves all new threads of a sample, and no later one: idents are used
-        // again, and an older reading may name the thread that had this one's before.
-        if self.names_read.is_none_or(|read| read < self.sampled) {
-            self.read_names();
-        }
-        let threads = self.sampler.threads();
-        let Some(thread) = threads.iter().find(|t| t.tstate == tstate) else {
-            return ThreadLabel::default();
-        };
-        let Some(state) = thread.state else {
-            return ThreadLabel::default();
-        };
-        let interpreter = thread.interpreter;
-        let os_thread_id = self.tids.of(self.sampler.memory_mut(), &state);
-        let inner = os_thread_id.and_then(|tid| self.tids.inner(tid));
-        // A child by fork may keep its parent's id in the one thread that it has.
-        let own = |name: &&thread_names::Name| {
-            name.native_id.is_none() || name.native_id == inner || os_thread_id == Some(self.pid)
-        };
-        let name = self.names.get(&(interpreter, state.thread_id));
-        let name = name.filter(own).map(|name| name.name.clone());
-        let name = name.or_else(|| threads::comm(self.pid, os_thread_id?));
-        let label = ThreadLabel { os_thread_id, name };
-        self.labels.insert((tstate, state.unique), label.clone());
-        label
+        self.labels.of(&mut self.sampler, tstate, self.sampled)
     }
 
     /// Where the lock of an interpreter is, and what threads that want it wait on.
@@ -541,16 +485,6 @@ impl Session {
         };
         let start = start.filter(|start| !start.is_null())?.0;
         Some(start.checked_add(gil::COND)?..start.checked_add(gil::BYTES)?)
-    }
-
-    fn read_names(&mut self) {
-        let interpreters: Vec<RemoteAddr> =
-            self.sampler.interpreters().iter().map(|i| i.addr).collect();
-        let layout = self.sampler.layout().clone();
-        let names = thread_names::read(self.sampler.memory_mut(), &layout, &interpreters);
-        // A failure means that the process is gone, which the next sample will tell.
-        self.names = names.unwrap_or_default();
-        self.names_read = Some(Instant::now());
     }
 }
 

@@ -10,7 +10,7 @@ use onlooker_unwinder::objects::{self, Objects, Read, Stop};
 pub(super) type Names = HashMap<(RemoteAddr, u64), Name>;
 
 /// The name of one thread.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     pub(super) name: String,
     /// The kernel's id as the process sees it: idents are used again, and by the time that

@@ -2,6 +2,7 @@
 
 mod common;
 mod damage;
+mod merged;
 mod properties;
 mod size;
 mod whole;

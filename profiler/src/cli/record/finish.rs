@@ -15,7 +15,7 @@ const HOTTEST: usize = 10;
 
 /// Makes the report, removes the spool, says what there is.
 pub(super) fn finish(plan: Plan, mut spool: Spooled) -> Result<(), Error> {
-    let tables = spool.load()?;
+    let tables = spool.load(plan.report)?;
     let Plan {
         report: format,
         output,

@@ -4,12 +4,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Seek};
 use std::path::{Path, PathBuf};
 
-use onlooker_recording::read;
 use onlooker_recording::tables::{Header, Tables, Totals};
 use onlooker_recording::write::WriteError;
 
 use super::super::args::RecordArgs;
 use super::super::output::neighbour;
+use super::super::report::{self, Report};
 use super::plan::{Plan, unix_ns};
 use crate::error::Error;
 use crate::record::Recorder;
@@ -149,8 +149,9 @@ fn default_name(program: &str, pid: i32) -> String {
 }
 
 impl Spooled {
-    /// Reads it back. From the open file: its name can be gone.
-    pub(super) fn load(&mut self) -> Result<Tables, Error> {
+    /// Reads it back, merged unless the report shows the order in time. From the open file: its
+    /// name can be gone.
+    pub(super) fn load(&mut self, report: Option<Report>) -> Result<Tables, Error> {
         let fail = |error: String| Error::Data {
             path: self.path.clone(),
             error,
@@ -158,7 +159,7 @@ impl Spooled {
         self.file
             .rewind()
             .map_err(|error| fail(error.to_string()))?;
-        let loaded = read::read(io::BufReader::new(&self.file));
+        let loaded = report::read(io::BufReader::new(&self.file), report);
         Ok(loaded.map_err(|error| fail(error.to_string()))?.tables)
     }
 
