@@ -1,6 +1,6 @@
 """Target of tests/growth.rs: grows at known places, in steps that standard input asks for.
 
-usage: growth.py [ROUNDS]       (default: 0, for one round for each byte on standard input)
+usage: growth.py [ROUNDS | huge]       (default: 0, for one round for each byte on standard input)
 
 A line at the end tells how many pages each function made the kernel bring in, counted by the
 kernel itself (getrusage: the faults of this thread), inside of system calls or not.
@@ -16,7 +16,7 @@ import oracle
 MIB = 1 << 20
 kept = []
 cached = {}
-faults = dict.fromkeys(("grow", "cache", "temporary", "fill", "load"), 0)
+faults = dict.fromkeys(("grow", "cache", "temporary", "fill", "load", "huge"), 0)
 
 
 def grow():
@@ -51,30 +51,43 @@ def load():
         view.close()
 
 
+def huge():
+    # One fault for two megabytes, where the kernel has such pages.
+    buffer = mmap.mmap(-1, 64 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(buffer, "madvise"):
+        buffer.madvise(mmap.MADV_HUGEPAGE)
+    for at in range(0, len(buffer), mmap.PAGESIZE):
+        buffer[at] = 1
+    kept.append(buffer)
+
+
 def minor():
     return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
 
 
-def step(zeros):
-    for work in (grow, cache, temporary, lambda: fill(zeros), load):
+def step(zeros, works):
+    for work in works or (grow, cache, temporary, lambda: fill(zeros), load):
         name = "fill" if work.__name__ == "<lambda>" else work.__name__
         before = minor()
         work()
         faults[name] += minor() - before
 
 
-def main(rounds):
+def main(rounds, *works):
     zeros = os.open("/dev/zero", os.O_RDONLY)
     os.write(1, oracle.encode(oracle.message([])))
     if rounds:
         for _ in range(rounds):
-            step(zeros)
+            step(zeros, works)
     while not rounds and os.read(0, 1):
-        step(zeros)
+        step(zeros, works)
         os.write(1, b".\n")
     os.write(1, oracle.encode({name: count * mmap.PAGESIZE for name, count in faults.items()}))
     while os.read(0, 1):
         pass
 
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+if sys.argv[1:] == ["huge"]:
+    main(0, huge)
+else:
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)

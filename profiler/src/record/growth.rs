@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::mem;
 
 use onlooker_recording::tables::{Totals, WeightKind};
 use onlooker_recording::write::WriteError;
@@ -48,6 +49,19 @@ pub struct Growth {
     /// its main thread outside of the program: such looks do not count.
     doubts: u32,
     costs: StopCosts,
+    /// What is to be recorded once the thread goes on.
+    pending: Vec<Pending>,
+    /// When the thread that stands still was stopped.
+    since_ns: Option<u64>,
+}
+
+/// Faults whose stack was read.
+#[derive(Debug)]
+struct Pending {
+    tid: i32,
+    tstate: RemoteAddr,
+    events: Vec<u64>,
+    reason: Option<&'static str>,
 }
 
 /// Faults that stand for so many bytes of ordinary pages.
@@ -79,10 +93,12 @@ impl Growth {
             outermost: None,
             doubts: 0,
             costs: StopCosts::default(),
+            pending: Vec::new(),
+            since_ns: None,
         })
     }
 
-    /// Records faults of a thread that stands still; whether it runs Python.
+    /// Reads the stack of a thread that stands still, for these faults; whether it runs Python.
     fn observe(&mut self, tid: i32, events: &[u64], reason: Option<&'static str>) -> bool {
         let tstates = match self.standing.read(tid) {
             Read::Stacks(tstates) => tstates,
@@ -90,9 +106,12 @@ impl Growth {
             Read::Nothing => return true,
         };
         if let Some(tstate) = self.current(&tstates) {
-            for addr in events {
-                self.fault(tid, tstate, *addr, reason);
-            }
+            self.pending.push(Pending {
+                tid,
+                tstate,
+                events: events.to_vec(),
+                reason,
+            });
         }
         true
     }
@@ -193,11 +212,19 @@ impl StopRecording for Growth {
 
 impl Watch for Growth {
     fn stopped(&mut self, tid: i32, events: &[u64], since_ns: Option<u64>) -> bool {
-        let wanted = self.observe(tid, events, None);
-        if let Some(since_ns) = since_ns {
+        self.since_ns = since_ns;
+        self.observe(tid, events, None)
+    }
+
+    fn went_on(&mut self) {
+        if let Some(since_ns) = self.since_ns.take() {
             self.costs.add(now_ns().saturating_sub(since_ns));
         }
-        wanted
+        for pending in mem::take(&mut self.pending) {
+            for addr in &pending.events {
+                self.fault(pending.tid, pending.tstate, *addr, pending.reason);
+            }
+        }
     }
 
     fn missed(&mut self, tid: i32, events: &[u64]) {

@@ -197,3 +197,50 @@ pub(super) fn page_bytes() -> u64 {
     let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
     size.ok().flatten().map_or(4096, i64::cast_unsigned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More than malloc keeps for later: it goes back to the kernel at once.
+    const LARGE: usize = 64 << 20;
+
+    fn own() -> Pages {
+        Pages::open(nix::unistd::getpid().as_raw()).expect("own pages")
+    }
+
+    #[test]
+    fn memory_files_and_nothing_are_told_apart() {
+        let pages = own();
+        let page = page_bytes();
+        let touched = vec![1_u8; LARGE];
+        let untouched: Vec<u8> = Vec::with_capacity(LARGE);
+        let middle = |v: &Vec<u8>| v.as_ptr().addr() as u64 + LARGE as u64 / 2;
+        let bytes = match pages.classify(middle(&touched)) {
+            Came::Anonymous(bytes) => bytes,
+            other => panic!("{other:?}"),
+        };
+        assert!(bytes == page || bytes == pages.huge_bytes);
+        assert_eq!(pages.classify(middle(&untouched)), Came::Nothing);
+        let code = memory_files_and_nothing_are_told_apart as fn() as usize as u64;
+        assert!(matches!(pages.classify(code), Came::File(_)));
+    }
+
+    #[test]
+    fn what_went_away_is_not_kept_and_a_page_belongs_to_its_latest_fault() {
+        let mut pages = own();
+        let stays = vec![1_u8; LARGE];
+        let goes = vec![1_u8; LARGE];
+        let first = |v: &Vec<u8>| v.as_ptr().addr() as u64 + LARGE as u64 / 2;
+        pages.came(first(&stays), 1, 4096);
+        pages.came(first(&stays) + 1, 2, 4096);
+        pages.came(first(&goes), 3, 4096);
+        assert_eq!(pages.take_gone(), [1]);
+        assert_eq!(pages.missing(), []);
+        drop(goes);
+        let missing = pages.missing();
+        pages.forget(&missing);
+        assert_eq!(pages.take_gone(), [3]);
+        assert_eq!(pages.kept(), [(2, 4096)]);
+    }
+}

@@ -69,6 +69,9 @@ pub trait Watch {
     /// Thread `tid` has not stood still since these events in the kernel, and will not.
     fn lost(&mut self, tid: i32, events: &[u64]);
 
+    /// The thread that stood still goes on: what is left to do for it and need not hold it up.
+    fn went_on(&mut self) {}
+
     /// A beat on our side; `late` beats passed before it. `asleep` are the threads that sleep;
     /// `still` tells of one whether it was on no CPU since. Answers whether to go on.
     fn beat(

@@ -18,6 +18,7 @@ use super::{Ended, Plan, Request, Sleeper, Watch, refuse, signal};
 use crate::error::Error;
 use crate::sys::perf::Record;
 use crate::sys::ptrace::{self, Stop};
+use crate::sys::urgent;
 use crate::target::{self, threads};
 
 /// Names of what is waited for; a thread's event in the kernel has the id of the thread.
@@ -61,6 +62,8 @@ impl Worker {
             error: error.into(),
         };
         raise_file_limit();
+        // Without the right to it stops only take longer.
+        let _ = urgent::be_urgent();
         let signal = signal::choose(pid)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(fail)?;
         let mut child = SigSet::empty();
@@ -158,10 +161,15 @@ impl Worker {
                     tid => self.kernel_beats(tid as i32),
                 }
             }
-            if stops {
-                while let Ok(Some(_)) = self.stops.read_signal() {}
-            }
-            match self.all_stops(watch) {
+            // Whoever stands still first; then the signals that told so, and whoever stopped
+            // before they were taken.
+            let handled = self.all_stops(watch).and_then(|first| {
+                if stops {
+                    while let Ok(Some(_)) = self.stops.read_signal() {}
+                }
+                Ok(first + self.all_stops(watch)?)
+            });
+            match handled {
                 Ok(0) if stops => self.reap(),
                 Ok(_) => {}
                 Err(error) => break Ended::Failed(error),
@@ -200,7 +208,11 @@ impl Worker {
         let mut result = Ok(());
         // A thread that is gone (killed while it was stopped) cannot be told to go on.
         let _ = match (stop.event, stop.signal) {
-            (0, signal) if signal == self.signal && self.ours(watch, tid) => ptrace::go_on(tid, 0),
+            (0, signal) if signal == self.signal && self.ours(watch, tid) => {
+                let gone_on = ptrace::go_on(tid, 0);
+                watch.went_on();
+                gone_on
+            }
             (0, signal) => ptrace::go_on(tid, signal),
             (libc::PTRACE_EVENT_STOP, signal) if is_group_stop(signal) => ptrace::listen(tid),
             (libc::PTRACE_EVENT_STOP, _) if !self.tracees.by_tid.contains_key(&tid) => {

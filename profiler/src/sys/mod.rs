@@ -10,6 +10,7 @@ pub mod pagemap;
 pub mod perf;
 pub mod ptrace;
 mod ring;
+pub mod urgent;
 
 use std::io;
 
