@@ -39,7 +39,10 @@ fn grown() -> Tables {
     builder.tables
 }
 
-fn found(by: By) -> Vec<(Option<String>, Option<u32>, u64, u64, u64)> {
+/// Function, line, bytes grown and kept, events.
+type Row = (Option<String>, Option<u32>, u64, u64, u64);
+
+fn found(by: By) -> Vec<Row> {
     let of = |s: Site| (s.function, s.line, s.grown_bytes, s.kept_bytes, s.events);
     sites(&grown(), by).into_iter().map(of).collect()
 }
