@@ -3,8 +3,13 @@
 #[path = "support/mod.rs"]
 mod support;
 
+use std::collections::BTreeSet;
+
 use onlooker_recording::tables::Trust;
-use support::{Scratch, Target, load, matrix, onlooker, onlooker_command, run, thread_name};
+use support::{
+    Scratch, Target, launch_command, load, matrix, onlooker, onlooker_command, program, run,
+    thread_name,
+};
 
 fn digits(text: &str) -> Option<u32> {
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
@@ -85,6 +90,40 @@ fn threads_that_come_and_go_keep_their_own_names() {
         }
         assert!(swarm > 20, "{swarm} of {}", tables.samples.len());
         assert!(tables.threads.len() > 20, "{}", tables.threads.len());
+    });
+}
+
+#[test]
+fn interpreters_that_come_and_go_keep_their_own_code() {
+    matrix(|interpreter| {
+        let scratch = Scratch::new("hatch");
+        let out = scratch.join("hatch.olk");
+        let options = ["-s", "-r", "500", "-o", &out.to_string_lossy()];
+        let target = interpreter.command(&program("hatch.py"), &["30"]);
+        run(&mut launch_command(&options, &target)).success();
+        let tables = load(&out);
+        let mut hatched = BTreeSet::<i64>::new();
+        for sample in tables.samples.iter().filter(|s| s.trust == Trust::Verified) {
+            let id = tables.threads[sample.thread.index()].interpreter;
+            for frame in tables.frames(sample.stack) {
+                let name = tables.string(frame.name);
+                let Some(n) = name
+                    .strip_prefix("inside_")
+                    .map(|n| n.parse().expect("a number"))
+                else {
+                    continue;
+                };
+                // Ids are never used again.
+                assert_eq!(id, n, "at {} ns", sample.time_ns);
+                let (line, first) = (frame.line.map(i64::from), n % 97 + 1);
+                assert!(
+                    line.is_some_and(|line| (first..first + 3).contains(&line)),
+                    "{name}: {line:?}"
+                );
+                hatched.insert(n);
+            }
+        }
+        assert!(hatched.len() > 5, "{hatched:?} of {}", tables.samples.len());
     });
 }
 
