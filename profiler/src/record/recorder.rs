@@ -159,7 +159,7 @@ impl Recorder {
     pub fn process(&mut self, process: Process, mappings: Vec<Mapping>) -> ProcessRows {
         let key = match self.by_pid.get(&process.pid) {
             // It has made its interpreter anew, or the first look was too early.
-            Some((known, key)) if *known == process => *key,
+            Some((known, key)) if same_program(known, &process) => *key,
             _ => {
                 let key = self.processes;
                 self.processes += 1;
@@ -409,6 +409,17 @@ impl Recorder {
         }
         Ok(self.totals)
     }
+}
+
+/// Whether two rows are of one process that runs one program. Its parent may have ended between
+/// them, and another have taken it in.
+fn same_program(known: &Process, process: &Process) -> bool {
+    let parent_pid = known.parent_pid;
+    *known
+        == Process {
+            parent_pid,
+            ..process.clone()
+        }
 }
 
 /// The row of a place; `<unknown>` where the address of the code object has had another since.
