@@ -375,6 +375,7 @@ fn wrong_arguments() {
             run.stderr
         );
         assert!(run.stderr.contains(word), "{args:?}: {}", run.stderr);
+        assert_eq!(run.stderr.lines().count(), 1, "{args:?}: {}", run.stderr);
         assert!(run.stdout.is_empty());
     };
     usage(&["dump"], "--pid");

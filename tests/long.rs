@@ -3,8 +3,14 @@
 #[path = "support/mod.rs"]
 mod support;
 
+use std::collections::BTreeSet;
+
+use nix::sys::signal::Signal;
 use onlooker_recording::tables::Trust;
-use support::{Scratch, Target, load, matrix, onlooker, onlooker_command, run, thread_name};
+use support::{
+    Recording, Scratch, Target, any, launch_command, load, matrix, onlooker, onlooker_command,
+    program, run, thread_name, wait_until,
+};
 
 fn digits(text: &str) -> Option<u32> {
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
@@ -89,6 +95,40 @@ fn threads_that_come_and_go_keep_their_own_names() {
 }
 
 #[test]
+fn interpreters_that_come_and_go_keep_their_own_code() {
+    matrix(|interpreter| {
+        let scratch = Scratch::new("hatch");
+        let out = scratch.join("hatch.olk");
+        let options = ["-s", "-r", "500", "-o", &out.to_string_lossy()];
+        let target = interpreter.command(&program("hatch.py"), &["30"]);
+        run(&mut launch_command(&options, &target)).success();
+        let tables = load(&out);
+        let mut hatched = BTreeSet::<i64>::new();
+        for sample in tables.samples.iter().filter(|s| s.trust == Trust::Verified) {
+            let id = tables.threads[sample.thread.index()].interpreter;
+            for frame in tables.frames(sample.stack) {
+                let name = tables.string(frame.name);
+                let Some(n) = name
+                    .strip_prefix("inside_")
+                    .map(|n| n.parse().expect("a number"))
+                else {
+                    continue;
+                };
+                // Ids are never used again.
+                assert_eq!(id, n, "at {} ns", sample.time_ns);
+                let (line, first) = (frame.line.map(i64::from), n % 97 + 1);
+                assert!(
+                    line.is_some_and(|line| (first..first + 3).contains(&line)),
+                    "{name}: {line:?}"
+                );
+                hatched.insert(n);
+            }
+        }
+        assert!(hatched.len() > 5, "{hatched:?} of {}", tables.samples.len());
+    });
+}
+
+#[test]
 fn a_target_that_ends_while_it_is_read_leaves_a_whole_recording() {
     matrix(|interpreter| {
         let scratch = Scratch::new("ends");
@@ -119,4 +159,38 @@ fn a_target_that_ends_while_it_is_read_leaves_a_whole_recording() {
         let stacks = tables.samples.len() as u64;
         assert_eq!(counts.verified + counts.unverified, stacks, "{lost} lost");
     });
+}
+
+/// Resident bytes of a process.
+fn resident_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    1024 * kib.expect("kB").trim().parse::<u64>().expect("a number")
+}
+
+/// Three times the samples of the same stacks. What is kept of each would show: two megabytes
+/// are some ten bytes of each that even a busy machine takes in this time.
+#[test]
+fn memory_is_bounded_by_what_is_distinct() {
+    let target = Target::spawn(&any(), "threads.py", &["16", "5"]);
+    let scratch = Scratch::new("bounded");
+    let pid = target.pid().to_string();
+    let args = ["-r", "max", "-p", &pid, "-o", "x.olk"];
+    let recording = Recording::start(scratch.path(), &args);
+    let size = || std::fs::metadata(scratch.join("x.olk")).map_or(0, |meta| meta.len());
+    // A block a second. The first ones warm what is kept for all of them.
+    let blocks = |count: u32| {
+        for _ in 0..count {
+            let before = size();
+            wait_until("another block", || size() > before);
+        }
+        resident_bytes(recording.child.id())
+    };
+    let (early, late) = (blocks(3), blocks(6));
+    recording.signal(Signal::SIGINT);
+    recording.end().success();
+    let samples = load(&scratch.join("x.olk")).samples.len();
+    assert!(samples > 50_000, "{samples}");
+    assert!(late < early + (2 << 20), "{early} bytes, then {late}");
 }

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use onlooker_recording::tables::Trust;
 use support::{
-    Recording, SPIN, Scratch, Target, any, collapsed, expected_stack, launch, matrix, names,
+    Recording, SPIN, Scratch, Target, any, collapsed, expected_stack, launch, load, matrix, names,
     onlooker, onlooker_command, report, run, say, workspace,
 };
 
@@ -258,4 +259,44 @@ fn the_default_name() {
     assert!(!parts[2].is_empty() && !parts[2].contains('/'), "{name}");
     let words = format!("onlooker report {name} -o flame.svg");
     assert!(run.stderr.contains(&words), "{}", run.stderr);
+}
+
+/// The line that says how far a profile can be trusted and what it cost: at the end of the run,
+/// in the recording, and in every report that has a place for it.
+#[test]
+fn the_honest_line_is_everywhere() {
+    let target = Target::spawn(&any(), "busy.py", &["1"]);
+    let pid = target.pid().to_string();
+    let scratch = Scratch::new("honest");
+    let args = ["-d", "0.5", "-r", "500", "-p", &pid, "-o", "x.olk"];
+    let ran = Recording::start(scratch.path(), &args).end().success();
+    let file = scratch.join("x.olk");
+    let tables = load(&file);
+    let totals = tables.totals.as_ref().expect("an end");
+    let line = onlooker_flamegraph::summary_line(totals);
+    for word in [
+        " ticks, ",
+        " missed; ",
+        " verified, ",
+        " unverified, ",
+        " lost",
+        " retries; ",
+        " calls, ",
+        " per sample; ",
+        "own CPU ",
+    ] {
+        assert!(line.contains(word), "no {word:?} in {line}");
+    }
+    assert!(ran.stderr.contains(&line), "{line} in {}", ran.stderr);
+    assert!(totals.ticks > 0 && totals.own_cpu_ns > 0 && totals.read_calls >= totals.ticks);
+    let count = |trust| tables.samples.iter().filter(|s| s.trust == trust).count() as u64;
+    assert_eq!(totals.verified, count(Trust::Verified));
+    assert_eq!(totals.unverified, count(Trust::Unverified));
+    let hottest = report(&file, &[]).success();
+    assert!(hottest.stderr.contains(&line), "{}", hottest.stderr);
+    let svg = report(&file, &["-f", "svg"]).success();
+    assert!(svg.text().contains(&line), "{:.3000}", svg.text());
+    let speedscope = report(&file, &["-f", "speedscope"]).success().json();
+    assert_eq!(speedscope["onlooker"]["summary"], line.as_str());
+    assert!(target.finish().success(), "the target is unharmed");
 }

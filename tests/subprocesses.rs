@@ -3,7 +3,25 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use support::{Mode, Scratch, load, matrix, onlooker_command, program, run, seen};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use onlooker_recording::tables::Tables;
+use support::{
+    Mode, NOBODY, Public, Scratch, can_change_user, launch_command, load, matrix, onlooker_command,
+    program, run, say, seen,
+};
+
+/// Another row of the same process is another program.
+#[track_caller]
+fn each_process_once(tables: &Tables) {
+    let programs = tables.processes.iter();
+    let mut programs: Vec<_> = programs.map(|each| (each.pid, &each.command)).collect();
+    programs.sort_unstable();
+    let all = programs.len();
+    programs.dedup();
+    assert_eq!(programs.len(), all, "once each: {:#?}", tables.processes);
+}
 
 #[test]
 fn children_of_every_kind_are_seen_once_each() {
@@ -38,15 +56,101 @@ fn children_of_every_kind_are_seen_once_each() {
             let right = processes == 1 || (name == "main" && processes > 1);
             assert!(right, "{name} in {processes} processes; {}", ran.stderr);
         }
-        // Another row of the same process is another program.
-        let programs = tables.processes.iter();
-        let mut programs: Vec<_> = programs.map(|each| (each.pid, &each.command)).collect();
-        programs.sort_unstable();
-        let all = programs.len();
-        programs.dedup();
-        assert_eq!(programs.len(), all, "each process once");
+        each_process_once(&tables);
         assert!(tables.totals.is_some());
     });
+}
+
+#[test]
+fn a_pre_forking_server_and_the_workers_that_it_replaces() {
+    matrix(|interpreter| {
+        let scratch = Scratch::new("prefork");
+        let out = scratch.join("prefork.olk");
+        let options = ["-s", "-r", "200", "-o", &out.to_string_lossy()];
+        let target = interpreter.command(&program("prefork.py"), &["3"]);
+        let ran = run(&mut launch_command(&options, &target)).success();
+        let tables = load(&out);
+        let seen = seen(&tables);
+        assert_eq!(seen["serve"].len(), 4, "{}", ran.stderr);
+        // The worker that came later was forked in there, and has it below its own frames.
+        assert_eq!(seen["parent_waits"].len(), 2, "{}", ran.stderr);
+        assert_eq!(tables.processes.len(), 5, "{:?}", tables.processes);
+        each_process_once(&tables);
+    });
+}
+
+/// Their parents end at once: a look at the children of members would never find them.
+#[test]
+fn orphans_are_followed_to_their_end() {
+    matrix(|interpreter| {
+        if interpreter.mode != Mode::Plain {
+            return;
+        }
+        let scratch = Scratch::new("orphans");
+        let out = scratch.join("orphans.olk");
+        let options = ["-s", "-r", "200", "-o", &out.to_string_lossy()];
+        let target = interpreter.command::<&str>(&program("orphans.py"), &[]);
+        let ran = run(&mut launch_command(&options, &target));
+        assert_eq!(ran.code(), Some(3), "{}", ran.stderr);
+        let tables = load(&out);
+        let seen = seen(&tables);
+        for name in ["daemon_works", "below"] {
+            let processes = seen.get(name).map_or(0, Vec::len);
+            assert_eq!(processes, 1, "{name}: {}", ran.stderr);
+        }
+        each_process_once(&tables);
+    });
+}
+
+/// Nobody may read a process whose program nobody may read.
+#[test]
+fn a_child_that_cannot_be_read_is_told_once_and_costs_nothing_else() {
+    if !can_change_user() {
+        return;
+    }
+    let system = Path::new("/usr/bin/python3");
+    if !system.exists() {
+        say("skipped: a child that cannot be read: no /usr/bin/python3");
+        return;
+    }
+    let public = Public::new("unreadable");
+    let hidden = public.copy(system, "hidden-python");
+    let mode = std::fs::Permissions::from_mode(0o711);
+    std::fs::set_permissions(&hidden, mode).expect("permissions");
+    let folder = public.directory("out");
+    std::os::unix::fs::chown(&folder, Some(NOBODY), Some(NOBODY)).expect("chown");
+    let out = folder.join("x.olk");
+    let spin = "import time
+def work():
+    end = time.process_time() + 0.5
+    while time.process_time() < end:
+        pass
+work()
+";
+    let script = format!(
+        "import subprocess, sys
+def parent_waits():
+    children = [subprocess.Popen([each, '-c', {spin:?}]) for each in ({hidden:?}, {hidden:?}, {system:?})]
+    print([child.wait() for child in children])
+parent_waits()
+"
+    );
+    let mut command = public.onlooker();
+    command
+        .args(["record", "-s", "-i", "-r", "200", "-o"])
+        .arg(&out);
+    command.arg("--").arg(system).args(["-c", &script]);
+    let ran = run(&mut command).success();
+    assert_eq!(ran.text(), "[0, 0, 0]\n", "the target is unharmed");
+    let told = ran
+        .stderr
+        .lines()
+        .filter(|line| line.contains("permission"));
+    assert_eq!(told.count(), 1, "{}", ran.stderr);
+    let tables = load(&out);
+    let seen = seen(&tables);
+    assert_eq!(seen["parent_waits"].len(), 1, "{}", ran.stderr);
+    assert_eq!(seen["work"].len(), 1, "{}", ran.stderr);
 }
 
 #[test]

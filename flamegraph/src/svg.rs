@@ -15,7 +15,7 @@ use crate::fold::Folded;
 use crate::labels::{Labelled, labelled};
 use crate::prune::{Drawing, drawing};
 use crate::render::{Options, Summary};
-use crate::summary::short_line;
+use crate::summary::{short_line, summary_line};
 use crate::text::{shorten, visible};
 
 /// Characters of a title, and of the smaller line below it, that fit a picture 1,200 pixels wide.
@@ -50,6 +50,8 @@ pub(crate) fn write(
     let mut settings = inferno::flamegraph::Options::default();
     settings.title = title;
     settings.subtitle = Some(subtitle);
+    // The whole line, which the picture has no room for. In a comment there is no `--`.
+    settings.notes = summary_line(tables.counts()).replace("--", "- -");
     settings.count_name = count_name(options.selection.weight).to_owned();
     settings.direction = Direction::Inverted;
     settings.text_truncate_direction = TextTruncateDirection::Right;

@@ -3,8 +3,8 @@
 usage: family.py [SECONDS]       (default: 0.6)
 
 Each child works in a function of its own name: one by fork, one by each start method of
-multiprocessing, one by subprocess, one below a shell, and `brief`, which lives some 50 ms
-after its imports. Says nothing; ends when all have ended.
+multiprocessing, one by subprocess, one below a shell, and `brief`, which works for 50 ms after its
+imports (of CPU time: a machine that is busy takes longer). Says nothing; ends when all have ended.
 """
 
 import multiprocessing
@@ -42,8 +42,8 @@ def source(name, seconds):
     return (
         "import time\n"
         "def %s():\n"
-        "    end = time.perf_counter() + %r\n"
-        "    while time.perf_counter() < end: pass\n"
+        "    end = time.process_time() + %r\n"
+        "    while time.process_time() < end: pass\n"
         "%s()\n" % (name, seconds, name)
     )
 

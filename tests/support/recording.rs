@@ -149,12 +149,17 @@ pub(crate) fn expected_stack(thread: &Thread) -> String {
 
 /// Starts `script` in an interpreter, under `onlooker record`.
 pub(crate) fn launch(interpreter: &Interpreter, options: &[&str], script: &str) -> Command {
-    let python = interpreter.bare_command();
+    let mut python = interpreter.bare_command();
+    python.args(["-c", script]);
+    launch_command(options, &python)
+}
+
+/// Starts what would be started by `target`, under `onlooker record`.
+pub(crate) fn launch_command(options: &[&str], target: &Command) -> Command {
     let mut command = onlooker_command();
     command.args(["record", "-i"]).args(options).arg("--");
-    command.arg(python.get_program()).args(python.get_args());
-    command.args(["-c", script]);
-    for (name, value) in python.get_envs() {
+    command.arg(target.get_program()).args(target.get_args());
+    for (name, value) in target.get_envs() {
         match value {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),

@@ -7,6 +7,7 @@ mod reads;
 mod record;
 mod report;
 mod selfcheck;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -44,9 +45,12 @@ fn run() -> u8 {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors and go to stdout.
-            let usage = error.use_stderr();
-            let _ = error.print();
-            return if usage { exit::USAGE } else { 0 };
+            if !error.use_stderr() {
+                let _ = error.print();
+                return 0;
+            }
+            eprintln!("onlooker: {}", usage::one_line(&error));
+            return exit::USAGE;
         }
     };
     let result = match cli.command {

@@ -2,12 +2,11 @@
 //! samples of others must not wait for it.
 //!
 //! A process belongs to the family when it is the root or the child of a member, Python or not:
-//! launchers and shells stand between. A child is found while its parent lives; one whose parent
-//! was gone before it was seen is not. Once found it is followed to its end, whoever its parent
-//! is by then.
+//! launchers and shells stand between. A child whose parent has ended comes to us when we have
+//! started the root ([`kin::adopt_orphans`]); else it is found while its parent lives. Once found
+//! it is followed to its end, whoever its parent is by then.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use std::time::{Duration, Instant};
 use onlooker_recording::tables::{Mapping, Process};
 
 use super::describe::describe;
+use super::kin::{self, children, executable, started};
 use crate::attach::{Attached, Known};
 use crate::error::Error;
 use crate::target;
@@ -87,6 +87,7 @@ impl Finder {
         let (news, receiver) = channel();
         let (lost, requests) = channel();
         let mut family = Family {
+            root,
             members: HashMap::new(),
             known: Known::default(),
             reported: HashSet::new(),
@@ -132,6 +133,7 @@ enum Phase {
 }
 
 struct Family {
+    root: i32,
     members: HashMap<i32, Member>,
     known: Known,
     /// Executables and exit codes of failures that were told.
@@ -228,6 +230,11 @@ impl Family {
         if !self.children {
             return;
         }
+        for orphan in kin::adopted(self.root) {
+            if !self.members.contains_key(&orphan) {
+                self.add(orphan, None, false);
+            }
+        }
         let mut parents: Vec<i32> = self.members.keys().copied().collect();
         // Children of children that are new, too.
         while let Some(parent) = parents.pop() {
@@ -316,56 +323,4 @@ impl Family {
             }
         }
     }
-}
-
-/// When a process was started, in ticks since boot; `None` once it has ended.
-fn started(pid: i32) -> Option<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let mut fields = rest.split_ascii_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
-    }
-    // The 22nd field of the line; the state is the third.
-    fields.nth(18)?.parse().ok()
-}
-
-/// Device and inode of the program that a process runs.
-fn executable(pid: i32) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let meta = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
-    Some((meta.dev(), meta.ino()))
-}
-
-/// The children of a process: as each of its threads lists its own, or where the kernel has no
-/// such lists by a look at every process.
-fn children(pid: i32) -> Vec<i32> {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Vec::new();
-    };
-    let mut found = Vec::new();
-    for task in tasks.flatten() {
-        match fs::read_to_string(task.path().join("children")) {
-            Ok(list) => found.extend(
-                list.split_ascii_whitespace()
-                    .filter_map(|pid| pid.parse::<i32>().ok()),
-            ),
-            // The thread has ended, or this kernel has no lists.
-            Err(_) if task.path().exists() => return children_by_parent(pid),
-            Err(_) => {}
-        }
-    }
-    found
-}
-
-fn children_by_parent(pid: i32) -> Vec<i32> {
-    let Ok(process) = remoteprocess::Process::new(pid) else {
-        return Vec::new();
-    };
-    let all = process.child_processes().unwrap_or_default();
-    all.into_iter()
-        .filter(|(_, parent)| *parent == pid)
-        .map(|(child, _)| child)
-        .collect()
 }

@@ -12,6 +12,7 @@ pub mod exact;
 pub mod family;
 pub mod growth;
 mod kernel;
+pub(crate) mod kin;
 mod pages;
 mod queue;
 #[cfg(test)]

@@ -88,11 +88,19 @@ impl From<State> for Observed {
     }
 }
 
+/// A thread state: its address, its number there, its interpreter. One thread that enters
+/// interpreter after interpreter has the same number at the same address in each.
+type Identity = (RemoteAddr, u64, i64);
+
+fn identity(stack: &ThreadStack) -> Identity {
+    (stack.tstate, stack.unique, stack.interpreter)
+}
+
 /// What is kept of one process between samples.
 #[derive(Debug)]
 pub struct ProcessRows {
     key: u32,
-    threads: FxHashMap<(RemoteAddr, u64), KnownThread>,
+    threads: FxHashMap<Identity, KnownThread>,
     locations: FxHashMap<(CodeId, i32), u32>,
     locations_epoch: u32,
 }
@@ -101,12 +109,12 @@ impl ProcessRows {
     /// Whether the thread of a stack was added already.
     #[must_use]
     pub fn knows(&self, stack: &ThreadStack) -> bool {
-        self.threads.contains_key(&(stack.tstate, stack.unique))
+        self.threads.contains_key(&identity(stack))
     }
 
     /// How the kernel sees the thread of a stack; `None` where it could not be found.
     pub fn kernel(&mut self, stack: &ThreadStack) -> Option<&mut KernelThread> {
-        let known = self.threads.get_mut(&(stack.tstate, stack.unique))?;
+        let known = self.threads.get_mut(&identity(stack))?;
         known.kernel.as_mut()
     }
 }
@@ -151,7 +159,7 @@ impl Recorder {
     pub fn process(&mut self, process: Process, mappings: Vec<Mapping>) -> ProcessRows {
         let key = match self.by_pid.get(&process.pid) {
             // It has made its interpreter anew, or the first look was too early.
-            Some((known, key)) if *known == process => *key,
+            Some((known, key)) if same_program(known, &process) => *key,
             _ => {
                 let key = self.processes;
                 self.processes += 1;
@@ -204,12 +212,12 @@ impl Recorder {
             stacks_epoch: self.stacks_epoch,
             seen: self.totals.ticks,
         };
-        rows.threads.insert((stack.tstate, stack.unique), known);
+        rows.threads.insert(identity(stack), known);
     }
 
     /// Tells that the thread of a stack is still there though it has no sample in this tick.
     pub fn seen(&self, rows: &mut ProcessRows, stack: &ThreadStack) {
-        if let Some(known) = rows.threads.get_mut(&(stack.tstate, stack.unique)) {
+        if let Some(known) = rows.threads.get_mut(&identity(stack)) {
             known.seen = self.totals.ticks;
         }
     }
@@ -248,7 +256,7 @@ impl Recorder {
             rows.locations_epoch = self.locations_epoch;
             rows.locations.clear();
         }
-        let Some(known) = rows.threads.get_mut(&(stack.tstate, stack.unique)) else {
+        let Some(known) = rows.threads.get_mut(&identity(stack)) else {
             return;
         };
         known.seen = self.totals.ticks;
@@ -401,6 +409,17 @@ impl Recorder {
         }
         Ok(self.totals)
     }
+}
+
+/// Whether two rows are of one process that runs one program. Its parent may have ended between
+/// them, and another have taken it in.
+fn same_program(known: &Process, process: &Process) -> bool {
+    let parent_pid = known.parent_pid;
+    *known
+        == Process {
+            parent_pid,
+            ..process.clone()
+        }
 }
 
 /// The row of a place; `<unknown>` where the address of the code object has had another since.

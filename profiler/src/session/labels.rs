@@ -2,8 +2,8 @@
 //!
 //! Both are asked after the sample that has seen the thread, when it may have ended and given
 //! its ident, its `Thread` object and its `struct pthread` to another. So a label belongs to the
-//! identity of a thread state (its address and the number that tells it from a later one there),
-//! the names are read twice, and the lists of threads are followed once more behind all that: a
+//! identity of a thread state (its address and what tells it from a later one there), the names
+//! are read twice, and the lists of threads are followed once more behind all that: a
 //! state that still stands there with that number had its thread for the whole time. What
 //! cannot be shown to be its own is left out; a thread has no name rather than another's.
 
@@ -28,8 +28,10 @@ pub struct ThreadLabel {
     pub name: Option<String>,
 }
 
-/// Address of a thread state, and what tells it from another one there.
-type Identity = (RemoteAddr, u64);
+/// Address of a thread state, and what tells it from another one there: its number and its
+/// interpreter's, whose ids are never used again. One thread that enters interpreter after
+/// interpreter has the same number at the same address in each.
+type Identity = (RemoteAddr, u64, i64);
 
 /// The labels of one process.
 #[derive(Debug)]
@@ -70,7 +72,7 @@ impl Labels {
         sampled: Instant,
     ) -> ThreadLabel {
         let thread = sampler.threads().iter().find(|t| t.tstate == tstate);
-        let Some(identity) = thread.and_then(|t| t.state).map(identity) else {
+        let Some(identity) = thread.and_then(identity) else {
             return ThreadLabel::default();
         };
         if !self.known.contains_key(&identity) && self.asked.is_none_or(|asked| asked < sampled) {
@@ -82,35 +84,39 @@ impl Labels {
 
     /// Finds the labels of all threads of the last sample that have none.
     fn ask<M: ReadMemory>(&mut self, sampler: &mut Sampler<M>) {
-        let current: HashSet<Identity> = states(sampler).map(identity).collect();
+        let threads = sampler.threads();
+        let current: HashSet<Identity> = threads.iter().filter_map(identity).collect();
         self.known.retain(|identity, _| current.contains(identity));
-        let new: Vec<ThreadState> = sampler
-            .threads()
+        let new: Vec<(Identity, ThreadState)> = threads
             .iter()
             .filter(|thread| !is_being_made(sampler, thread))
-            .filter_map(|thread| thread.state)
-            .filter(|state| !self.known.contains_key(&identity(*state)))
+            .filter_map(|thread| Some((identity(thread)?, thread.state?)))
+            .filter(|(identity, _)| !self.known.contains_key(identity))
             .collect();
-        let interpreters: Vec<RemoteAddr> = sampler.interpreters().iter().map(|i| i.addr).collect();
+        let interpreters: Vec<(RemoteAddr, i64)> = sampler
+            .interpreters()
+            .iter()
+            .map(|i| (i.addr, i.id))
+            .collect();
+        let addrs: Vec<RemoteAddr> = interpreters.iter().map(|(addr, _)| *addr).collect();
         let layout = sampler.layout().clone();
         let memory = sampler.memory_mut();
         // A failure means that the process is gone, which the next sample will tell.
-        let mut read = || thread_names::read(memory, &layout, &interpreters).unwrap_or_default();
+        let mut read = || thread_names::read(memory, &layout, &addrs).unwrap_or_default();
         let (names, again) = (read(), read());
-        let found: Vec<(ThreadState, ThreadLabel)> = new
+        let found: Vec<_> = new
             .into_iter()
-            .map(|state| {
+            .map(|(identity, state)| {
                 let os_thread_id = self.tids.of(memory, &state);
                 let name = self.name(&state, os_thread_id, &names, &again);
-                (state, ThreadLabel { os_thread_id, name })
+                let label = ThreadLabel { os_thread_id, name };
+                ((identity, state.thread_id), label)
             })
             .collect();
         let listed = listed(memory, &layout, &interpreters);
-        for (state, label) in found {
-            if listed.contains(&(identity(state), state.thread_id)) {
-                self.known.insert(identity(state), label);
-            }
-        }
+        let own = found.into_iter().filter(|(key, _)| listed.contains(key));
+        self.known
+            .extend(own.map(|((identity, _), label)| (identity, label)));
     }
 
     fn name(
@@ -133,13 +139,9 @@ impl Labels {
     }
 }
 
-/// The thread states of the last sample.
-fn states<M: ReadMemory>(sampler: &Sampler<M>) -> impl Iterator<Item = ThreadState> {
-    sampler.threads().iter().filter_map(|thread| thread.state)
-}
-
-fn identity(state: ThreadState) -> Identity {
-    (state.addr, state.unique)
+fn identity(thread: &Thread) -> Option<Identity> {
+    let state = thread.state?;
+    Some((state.addr, state.unique, thread.interpreter_id))
 }
 
 /// The thread states that stand in the lists now, each with its `pthread_self()`. Only as far as
@@ -147,11 +149,11 @@ fn identity(state: ThreadState) -> Identity {
 fn listed<M: ReadMemory>(
     memory: &mut M,
     layout: &Layout,
-    interpreters: &[RemoteAddr],
+    interpreters: &[(RemoteAddr, i64)],
 ) -> HashSet<(Identity, u64)> {
     let mut found = HashSet::new();
     let mut bytes = vec![0; threads::thread_state_bytes(layout) as usize];
-    for interpreter in interpreters {
+    for (interpreter, id) in interpreters {
         let mut word = [0; 8];
         let head = interpreter.offset(layout.interpreter.threads_head);
         if head.is_none_or(|head| memory.read_exact(head, &mut word).is_err()) {
@@ -164,7 +166,7 @@ fn listed<M: ReadMemory>(
             let Some(state) = state.filter(|state| state.interp == *interpreter) else {
                 break;
             };
-            if !found.insert((identity(state), state.thread_id)) {
+            if !found.insert(((next, state.unique, *id), state.thread_id)) {
                 // A circle.
                 break;
             }

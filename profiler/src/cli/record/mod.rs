@@ -20,6 +20,7 @@ use crate::attach::{self, Attached};
 use crate::error::{Error, exit};
 use crate::launch::{self, Launched, START_LIMIT};
 use crate::record::family::Newcomer;
+use crate::record::kin;
 use crate::record::run::{self, Ended, Surroundings};
 use finish::finish;
 use plan::Plan;
@@ -39,6 +40,11 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
             } else {
                 Stdio::inherit()
             };
+            if plan.settings.subprocesses {
+                kin::adopt_orphans().map_err(|error| {
+                    Error::Report(format!("cannot become the parent of orphans: {error}"))
+                })?;
+            }
             let child = launched.insert(Launched::start(&args.command, stdout)?);
             if args.keep {
                 child.keep_running();
