@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -46,6 +47,86 @@ fn path(name: &str) -> String {
     program(name).to_string_lossy().into_owned()
 }
 
+/// A program of the comparison with other profilers.
+fn bench(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/programs");
+    folder.join(name).to_string_lossy().into_owned()
+}
+
+/// Steps that were never made. Whether a thread's starter has to wait for it is chance.
+fn torn(json: &Value) -> u64 {
+    let worst = json["worst"].as_array().expect("a list");
+    let torn = worst.iter().filter(|edge| {
+        let callee = edge["callee"]["filename"].as_str().unwrap_or_default();
+        !callee.ends_with("threading.py")
+    });
+    torn.map(|edge| figure(edge, "/count")).sum()
+}
+
+/// Two callers of two callees with equal frames, called in turn, and a recursion of 30 doing so:
+/// whoever mixes two instants has steps in a tenth of all stacks that were never made.
+#[test]
+fn equal_frames_in_turn_are_not_mixed() {
+    matrix(|interpreter| {
+        if !interpreter.is_pyenv() {
+            return;
+        }
+        for depth in ["0", "30"] {
+            let checked = selfcheck(interpreter, &[], &[&bench("pairs.py"), "2", depth]);
+            let json = checked.expect("a plain interpreter").json();
+            let stacks = figure(&json, "/edges/stacks");
+            assert!(stacks > 200, "{json}");
+            assert!(torn(&json) * 200 <= stacks.max(600), "{json:#}");
+            let unverified = stacks - figure(&json, "/verified").min(stacks);
+            assert!(unverified * 20 <= stacks, "{json:#}");
+        }
+    });
+}
+
+/// A check that rejects what moves makes functions with tiny calls look cheaper than they are.
+#[test]
+fn a_function_that_takes_half_the_time_has_half_the_samples() {
+    let scratch = Scratch::new("half");
+    let out = scratch.join("half.txt");
+    matrix(|interpreter| {
+        if !interpreter.is_pyenv() {
+            return;
+        }
+        let mut python = interpreter.bare_command();
+        python.args([&bench("half.py"), "3"]);
+        let mut command = onlooker_command();
+        command
+            .args(["record", "-r", "1000", "-f", "raw", "-o"])
+            .arg(&out);
+        command
+            .arg("--")
+            .arg(python.get_program())
+            .args(python.get_args());
+        let recorded = run(&mut command).success();
+        let truth = recorded
+            .text()
+            .lines()
+            .last()
+            .and_then(|line| line.parse::<f64>().ok());
+        let truth = truth.expect("the share by its own clock");
+        let (mut calls, mut both) = (0, 0);
+        for line in fs::read_to_string(&out).expect("stacks").lines() {
+            let (stack, count) = line.rsplit_once(' ').expect("a count");
+            let count: u64 = count.parse().expect("a number");
+            let is = |name: &str| stack.contains(&format!(";{name} (half.py"));
+            calls += count * u64::from(is("calls"));
+            both += count * u64::from(is("calls") || is("loop"));
+        }
+        assert!(both > 500, "only {both} samples");
+        let shown = 100.0 * calls as f64 / both as f64;
+        // The standard error of 500 samples is 2.2 points.
+        assert!(
+            (shown - truth).abs() < 10.0,
+            "{shown} of {both}, truly {truth}"
+        );
+    });
+}
+
 #[test]
 fn real_code_is_sampled_as_it_is() {
     matrix(|interpreter| {
@@ -53,11 +134,10 @@ fn real_code_is_sampled_as_it_is() {
             return;
         };
         let json = checked.json();
-        let stacks = figure(&json, "/edges/stacks");
-        let impossible = figure(&json, "/edges/impossible_stacks");
-        assert!(stacks > 100, "{json}");
-        // The oracle is tested here: one that misses calls has them in most stacks.
-        assert!(impossible * 20 <= stacks, "{json:#}");
+        assert!(figure(&json, "/edges/stacks") > 100, "{json}");
+        // None in 300 000 steps was measured; here are some 30 000.
+        assert!(torn(&json) <= 3, "{json:#}");
+        let impossible = figure(&json, "/edges/impossible");
         assert_eq!(checked.code(), Some(i32::from(impossible > 0)), "{json}");
         assert!(figure(&json, "/oracle/edges") > 300, "{json}");
         let expected = if interpreter.at_least(3, 12) {
@@ -150,8 +230,7 @@ fn the_program_does_not_see_the_oracle() {
                 command.env("PYTHONPATH", scratch.path());
             }
             let checked = run(&mut command);
-            // What the sampler lets through is not the question here.
-            assert!(matches!(checked.code(), Some(0 | 1)), "{}", checked.stderr);
+            assert_eq!(checked.code(), Some(0), "{:#}", checked.json());
             let states: Vec<&str> = checked
                 .stderr
                 .lines()

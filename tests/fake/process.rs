@@ -288,6 +288,7 @@ fn write_frame(
             let bytes = code.instr(n);
             let unit = u64::from(frame.lasti_unit.unsigned_abs());
             arena.put_u32(at(frame.lasti), (bytes / unit) as u32);
+            arena.put_u8(at(frame.state), frame.running[0]);
             RawFrame {
                 addr,
                 code: code.addr,

@@ -18,12 +18,15 @@ struct Piece {
     offset: usize,
 }
 
+/// The same memory is read so often in one plan at most.
+pub const MAX_COPIES: usize = 3;
+
 #[derive(Clone, Debug, Default)]
 struct Index {
     /// First copies.
     pieces: Vec<Piece>,
-    /// Second and later copies.
-    copies: Vec<Piece>,
+    /// Second and third copies.
+    copies: [Vec<Piece>; MAX_COPIES - 1],
     /// Calls that read bytes of this group.
     calls: u32,
     /// Whether some slot of the plan came back short.
@@ -32,10 +35,9 @@ struct Index {
 
 impl Index {
     fn insert(&mut self, slot: &Slot, len: usize, offset: usize) {
-        let list = if slot.copy == 0 {
-            &mut self.pieces
-        } else {
-            &mut self.copies
+        let list = match slot.copy.checked_sub(1) {
+            None => &mut self.pieces,
+            Some(later) => &mut self.copies[usize::from(later).min(MAX_COPIES - 2)],
         };
         let start = slot.segment.addr.0;
         let end = start.saturating_add(len as u64);
@@ -83,7 +85,7 @@ impl Snapshot {
         self.groups.resize_with(groups, Index::default);
         for index in &mut self.groups {
             index.pieces.clear();
-            index.copies.clear();
+            index.copies.iter_mut().for_each(Vec::clear);
             index.calls = 0;
             index.short = false;
         }
@@ -168,13 +170,16 @@ impl Snapshot {
         }
     }
 
-    /// The later copies of one group.
+    /// A later copy of one group, from 1 on.
     #[must_use]
-    pub fn later_copies(&self, group: Group) -> View<'_> {
+    pub fn later_copy(&self, group: Group, copy: u8) -> View<'_> {
         let index = self.groups.get(group.index());
+        let copy = usize::from(copy.saturating_sub(1));
         View {
             buf: &self.buf,
-            pieces: index.map_or(&[], |i| &i.copies),
+            pieces: index
+                .and_then(|i| i.copies.get(copy))
+                .map_or(&[], Vec::as_slice),
             hint: Cell::new(0),
         }
     }
@@ -364,7 +369,7 @@ mod tests {
         );
         assert!(
             snapshot
-                .later_copies(Group(0))
+                .later_copy(Group(0), 1)
                 .bytes(RemoteAddr(0x1000), 8)
                 .is_some()
         );

@@ -57,7 +57,7 @@ fn moving(fake: &Fake) -> (Sampler<Moving>, Change) {
     });
     sampler.sample().unwrap();
     for index in 0..sampler.threads().len() {
-        sampler.read_twice(index, true);
+        sampler.read_copies(index, 3);
     }
     sampler.sample().unwrap();
     (sampler, change)

@@ -263,7 +263,8 @@ fn frames(f: &Fields, pattern: &Layout) -> Result<Frames, DwarfLayoutError> {
                 back: f.get(name, "f_back")?,
                 code: f.get(name, "f_code")?,
                 lasti: f.get(name, "f_lasti")?,
-                lasti_unit: frame.lasti_unit,
+                state: f.any(name, &["f_executing", "f_state"])?,
+                ..frame
             })
         }
         Frames::Interpreter(frame) => {

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::session::{Session, ThreadStack};
 
 /// A stack that changed while it was read is taken again so often within a tick.
-pub(crate) const TRIES: usize = 30;
+pub(crate) const TRIES: usize = 100;
 /// What sleeping threads wait for is asked so often a second in all: some percent of a core.
 const QUESTIONS_PER_SECOND: u64 = 10_000;
 

@@ -94,7 +94,7 @@ fn ends_at_a_root(evidence: &Evidence<'_>) -> bool {
     }
 }
 
-/// Two copies of its moving part, read in one call, agree; or it is link by link the stack of
+/// All copies of its moving part, read in one call, agree; or it is link by link the stack of
 /// the sample before.
 fn still_the_same(evidence: &Evidence<'_>) -> bool {
     evidence

@@ -40,6 +40,10 @@ const CODES_EVERY: Duration = Duration::from_micros(250);
 /// A program that was seen to free code objects has them looked at with every sample for so
 /// long.
 const CODES_MOVE_FOR: Duration = Duration::from_secs(10);
+/// A stack that moves is read so often in one call. Each copy costs time in which it moves on:
+/// beyond [`FAST_HZ`] that time is what limits the rate.
+const COPIES: u8 = 3;
+const FAST_COPIES: u8 = 2;
 /// A stack that did not change in so many attempts rests.
 const CALM_AFTER: u8 = 8;
 /// One frame that runs Python code.
@@ -448,15 +452,20 @@ impl Session {
                 None => Trust::Verified,
             },
         };
-        // A stack that moves is read twice in one call; one that rests is compared with itself.
+        // A stack that moves is read several times in one call; one that rests is compared with
+        // itself.
         stack.calm = if stack.resolved.changed {
             0
         } else {
             stack.calm.saturating_add(1)
         };
-        let twice = stack.calm < CALM_AFTER;
+        let copies = match (stack.calm < CALM_AFTER, self.fast) {
+            (false, _) => 1,
+            (true, true) => FAST_COPIES,
+            (true, false) => COPIES,
+        };
         let accepted = stack.trust == Trust::Verified;
-        self.sampler.read_twice(index, twice);
+        self.sampler.read_copies(index, copies);
         accepted
     }
 

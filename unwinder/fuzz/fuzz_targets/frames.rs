@@ -46,7 +46,7 @@ fuzz_target!(|input: &[u8]| {
         sampler.sample().expect("a process that does not go away");
         assert!(sampler.threads().iter().all(|t| t.outcome.is_some()));
         let count = sampler.threads().len();
-        (0..count).for_each(|index| sampler.read_twice(index, true));
+        (0..count).for_each(|index| sampler.read_copies(index, 3));
         let all: Vec<usize> = (0..count).collect();
         sampler.sample_some(&all).expect("the same process");
     }

@@ -1,13 +1,14 @@
 //! `PyFrameObject` chains of 3.8 – 3.10.
 
-use super::{Cursor, Known, Progress, RawFrame};
+use super::{Cursor, Cut, Known, Progress, RawFrame};
 use crate::layout::{ObjectFrame, owner};
-use crate::memory::{Lookup, RemoteAddr, i32_at, u64_at};
+use crate::memory::{Lookup, RemoteAddr, i32_at, u8_at, u64_at};
 
 /// First byte of a frame object that a walk needs, and how many.
 pub(crate) fn needed(layout: &ObjectFrame) -> (u64, u64) {
     let from = layout.back.min(layout.code).min(layout.lasti);
     let to = (layout.back + 8).max(layout.code + 8).max(layout.lasti + 4);
+    let to = to.max(layout.state + 1);
     (from, to - from)
 }
 
@@ -19,12 +20,13 @@ pub(super) fn walk<L: Lookup>(
     known: &mut Known,
 ) -> Progress {
     let (from, len) = needed(layout);
+    let mut runs = true;
     while !cursor.next.is_null() {
         if let Some(end) = cursor.check() {
             return end;
         }
         let Some(start) = cursor.next.offset(from) else {
-            return Progress::Cut(super::Cut::Torn);
+            return Progress::Cut(Cut::Torn);
         };
         let Some(bytes) = view.bytes(start, len as usize) else {
             return Progress::Miss { addr: start, len };
@@ -37,9 +39,16 @@ pub(super) fn walk<L: Lookup>(
             instr: i64::from(lasti.saturating_mul(layout.lasti_unit)).cast_unsigned(),
             owner: owner::THREAD,
         };
+        // A frame that was popped has no caller either, until its memory is used again.
+        let state = u8_at(bytes, layout.state - from);
+        runs = state.is_some_and(|state| layout.running.contains(&state));
         known.meet(&frame);
         frames.push(frame);
         cursor.follow(RemoteAddr(word(layout.back)));
     }
-    Progress::Root
+    if runs {
+        Progress::Root
+    } else {
+        Progress::Cut(Cut::Torn)
+    }
 }

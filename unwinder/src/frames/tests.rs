@@ -122,10 +122,16 @@ fn frame_objects_keep_their_instruction_in_units() {
             let mut bytes = vec![0; 128];
             bytes[object.code as usize..][..8].copy_from_slice(&0x5000_u64.to_le_bytes());
             bytes[object.lasti as usize..][..4].copy_from_slice(&i32::to_le_bytes(stored));
+            bytes[object.state as usize] = object.running[1];
             memory.insert(RemoteAddr(A), &bytes);
             let (progress, frames) = walked(&memory, layout.frames, None);
             assert_eq!(progress, Progress::Root);
             assert_eq!(frames[0].instr, instr.cast_unsigned(), "3.{minor}");
+            // One that was popped has no caller either, but it is no root.
+            bytes[object.state as usize] = object.running[1] + 1;
+            memory.insert(RemoteAddr(A), &bytes);
+            let (progress, frames) = walked(&memory, layout.frames, None);
+            assert_eq!((progress, frames.len()), (Progress::Cut(Cut::Torn), 1));
         }
     }
 }

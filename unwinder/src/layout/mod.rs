@@ -199,6 +199,11 @@ pub struct ObjectFrame {
     pub lasti: Offset,
     /// Bytes per unit of `f_lasti`: 1 up to 3.9, 2 in 3.10.
     pub lasti_unit: i32,
+    /// `f_executing` up to 3.9, `f_state` in 3.10, a byte.
+    pub state: Offset,
+    /// What it is in a frame that runs or has called: 1 up to 3.9; in 3.10 `FRAME_EXECUTING` or
+    /// `FRAME_UNWINDING`.
+    pub running: [u8; 2],
 }
 
 /// `_PyInterpreterFrame` (`Include/internal/pycore_frame.h`, `pycore_interpframe_structs.h`).

@@ -77,6 +77,8 @@ const FRAME_38: ObjectFrame = ObjectFrame {
     code: 32,
     lasti: 104,
     lasti_unit: 1,
+    state: 116,
+    running: [1, 1],
 };
 
 const THREAD_38: Thread = Thread {
@@ -141,6 +143,8 @@ const PY310: Layout = Layout {
     frames: Frames::Objects(ObjectFrame {
         lasti: 96,
         lasti_unit: 2,
+        state: 108,
+        running: [0, 2],
         ..FRAME_38
     }),
     code: Code { ..CODE_38 },

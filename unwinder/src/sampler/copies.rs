@@ -1,75 +1,113 @@
-//! Two copies of the top of a stack, read one after the other in one call.
+//! Copies of the top of a stack, read one after the other in one call.
 //!
 //! The walk uses the first. Where every frame on its way has the same code, the same link and
-//! (for callers) the same instruction in the second, no frame was pushed or popped there while
+//! (for callers) the same instruction in the others, no frame was pushed or popped there while
 //! the rest was read. The newest frame's instruction moves all the time and proves nothing.
 
 use super::Sampler;
+use super::lay_out::TWICE_BYTES;
+use super::tracked::Thread;
 use crate::frames::{RawFrame, is_entry, objects};
-use crate::layout::{Frames, owner};
+use crate::layout::{Frames, Layout};
 use crate::memory::{Lookup, ReadMemory, RemoteAddr, i32_at, u64_at};
 use crate::plan::Group;
 
-/// Frames outside the chunks that are so near the top must be in both copies.
+/// Frames outside the chunks that are so near the top must be in all copies.
 const MOVING_FRAMES: usize = 16;
 
+/// What a copy says about the stack that was walked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Same,
+    Other,
+    /// The plan was made for another top: something near this one is not in the copy.
+    Missing,
+}
+
 impl<M: ReadMemory> Sampler<M> {
-    /// Compares the copies of thread `index`, if it was read twice.
+    /// Compares the copies of thread `index`, if there are some.
     pub(super) fn compare_copies(&mut self, index: usize) {
         let thread = &self.threads[index];
-        if !thread.twice {
+        if thread.copies < 2 {
             return;
         }
-        let copy = self.snapshot.later_copies(Group::thread(index));
-        let (mut agree, mut missing) = (true, false);
-        let is_entry = |frame: &RawFrame| match &self.layout.frames {
-            Frames::Objects(_) => false,
-            Frames::Interpreter(layout) => is_entry(layout, frame.owner),
-        };
-        for (at, frame) in thread.frames.iter().enumerate() {
-            let (from, len) = match &self.layout.frames {
-                Frames::Objects(layout) => objects::needed(layout),
-                Frames::Interpreter(layout) => (0, layout.header_bytes),
-            };
-            let start = RemoteAddr(frame.addr.0.wrapping_add(from));
-            let Some(bytes) = copy.bytes(start, len as usize) else {
-                let in_chunk = frame.owner == owner::THREAD && !thread.chunks.is_empty();
-                if in_chunk {
-                    // Below the top: everything older lies lower still.
-                    break;
-                }
-                // Entry frames are read once. Another one that is new so near the top is not in
-                // the second copy yet: nothing is known of it.
-                if at >= MOVING_FRAMES || is_entry(frame) {
-                    continue;
-                }
-                agree = false;
-                missing = true;
-                break;
-            };
-            let word = |offset: u64| u64_at(bytes, offset - from).unwrap_or_default();
-            let (code, link, instr) = match &self.layout.frames {
-                Frames::Objects(layout) => {
-                    let lasti = i32_at(bytes, layout.lasti - from).unwrap_or_default();
-                    let instr = i64::from(lasti.saturating_mul(layout.lasti_unit)).cast_unsigned();
-                    (word(layout.code), word(layout.back), instr)
-                }
-                Frames::Interpreter(layout) => {
-                    let code = word(layout.code) & !layout.code_tag_mask;
-                    (code, word(layout.previous), word(layout.instr))
-                }
-            };
-            let next = thread.frames.get(at + 1);
-            agree = (frame.code.is_null() || code == frame.code.0)
-                && next.is_none_or(|next| next.addr.0 == link)
-                && (at == 0 || instr == frame.instr);
-            if !agree {
-                break;
-            }
-        }
-        self.threads[index].copies_agree = Some(agree);
-        if missing {
+        let answers = (1..thread.copies).map(|number| {
+            let copy = self.snapshot.later_copy(Group::thread(index), number);
+            compare(&copy, thread, &self.layout)
+        });
+        let answer = answers.into_iter().find(|answer| *answer != Answer::Same);
+        self.threads[index].copies_agree = Some(answer.is_none());
+        if answer == Some(Answer::Missing) {
             self.changed();
         }
+    }
+}
+
+fn compare<L: Lookup>(copy: &L, thread: &Thread, layout: &Layout) -> Answer {
+    let (from, len) = match &layout.frames {
+        Frames::Objects(layout) => objects::needed(layout),
+        Frames::Interpreter(layout) => (0, layout.header_bytes),
+    };
+    for (at, frame) in thread.frames.iter().enumerate() {
+        let start = RemoteAddr(frame.addr.0.wrapping_add(from));
+        let Some(bytes) = copy.bytes(start, len as usize) else {
+            match absent(at, frame, thread, layout) {
+                Absent::Below => break,
+                Absent::Once => continue,
+                Absent::Missing => return Answer::Missing,
+            }
+        };
+        let word = |offset: u64| u64_at(bytes, offset - from).unwrap_or_default();
+        let (code, link, instr) = match &layout.frames {
+            Frames::Objects(layout) => {
+                let lasti = i32_at(bytes, layout.lasti - from).unwrap_or_default();
+                let instr = i64::from(lasti.saturating_mul(layout.lasti_unit)).cast_unsigned();
+                (word(layout.code), word(layout.back), instr)
+            }
+            Frames::Interpreter(layout) => {
+                let code = word(layout.code) & !layout.code_tag_mask;
+                (code, word(layout.previous), word(layout.instr))
+            }
+        };
+        let next = thread.frames.get(at + 1);
+        let same = (frame.code.is_null() || code == frame.code.0)
+            && next.is_none_or(|next| next.addr.0 == link)
+            && (at == 0 || instr == frame.instr);
+        if !same {
+            return Answer::Other;
+        }
+    }
+    Answer::Same
+}
+
+/// Why a frame is not in a later copy.
+enum Absent {
+    /// It lies below the part that is read again, and so does everything older.
+    Below,
+    /// It is read once by intent.
+    Once,
+    Missing,
+}
+
+fn absent(at: usize, frame: &RawFrame, thread: &Thread, layout: &Layout) -> Absent {
+    let newest = thread.chunks.first();
+    if newest.is_some_and(|chunk| chunk.spans(frame.addr)) {
+        let depth = newest.map(|chunk| chunk.live_end.0.saturating_sub(frame.addr.0));
+        return match depth {
+            Some(depth) if depth < TWICE_BYTES / 2 => Absent::Missing,
+            _ => Absent::Below,
+        };
+    }
+    if thread.chunks.iter().any(|chunk| chunk.spans(frame.addr)) {
+        return Absent::Below;
+    }
+    let entry = match &layout.frames {
+        Frames::Objects(_) => false,
+        Frames::Interpreter(layout) => is_entry(layout, frame.owner),
+    };
+    if at >= MOVING_FRAMES || entry {
+        Absent::Once
+    } else {
+        Absent::Missing
     }
 }

@@ -10,7 +10,7 @@ use crate::threads::{self, GIL_PIECE};
 
 /// So much below the top of the data stack is read twice: frames further down do not change
 /// within the microsecond that a call takes.
-const TWICE_BYTES: u64 = 3 << 10;
+pub(super) const TWICE_BYTES: u64 = 3 << 10;
 /// Pieces outside the chunks are read twice while they are so few runs of neighbours; beyond, so
 /// many newest frames are.
 const TWICE_RUNS: usize = 24;
@@ -100,22 +100,24 @@ impl<M: ReadMemory> Sampler<M> {
             push(0, Purpose::Chunk, addr, len);
         }
         others(&mut |addr, len| push(0, Purpose::Frame, addr, len));
-        if thread.twice {
+        let mut runs = 0;
+        others(&mut |_, _| runs += 1);
+        for copy in 1..thread.copies {
             if let Some((addr, len)) = top {
-                push(1, Purpose::Chunk, addr, len);
+                push(copy, Purpose::Chunk, addr, len);
             }
-            let mut runs = 0;
-            others(&mut |_, _| runs += 1);
             if runs <= TWICE_RUNS {
-                others(&mut |addr, len| push(1, Purpose::Frame, addr, len));
+                others(&mut |addr, len| push(copy, Purpose::Frame, addr, len));
             } else {
-                self.newest_outside(thread, &mut |addr, len| push(1, Purpose::Frame, addr, len));
+                self.newest_outside(thread, &mut |addr, len| {
+                    push(copy, Purpose::Frame, addr, len);
+                });
             }
             if is_array(thread) {
                 // Its first piece is a header; the frames are in the pieces behind.
                 older
                     .iter()
-                    .for_each(|(addr, len)| push(1, Purpose::Chunk, *addr, *len));
+                    .for_each(|(addr, len)| push(copy, Purpose::Chunk, *addr, *len));
             }
         }
         if !rooted {
@@ -171,7 +173,7 @@ fn is_array(thread: &Thread) -> bool {
 /// The part of the newest chunk that is read first, and twice: its top, or all of it when the
 /// thread is read once.
 fn top_of(thread: &Thread, (addr, len): (RemoteAddr, u32)) -> (RemoteAddr, u32) {
-    if !thread.twice || is_array(thread) {
+    if thread.copies < 2 || is_array(thread) {
         return (addr, len);
     }
     let end = addr.0 + u64::from(len);

@@ -196,12 +196,12 @@ impl<M: ReadMemory> Sampler<M> {
         result
     }
 
-    /// Whether to read the top of a thread's stack twice in one call, the second copy after
-    /// everything that moves: where both agree, nothing moved in between.
-    pub fn read_twice(&mut self, index: usize, twice: bool) {
+    /// How often to read the top of a thread's stack in one call, 1 to 3, each copy after
+    /// everything that moves: where all agree, nothing moved in between.
+    pub fn read_copies(&mut self, index: usize, copies: u8) {
         let thread = &mut self.threads[index];
-        if thread.twice != twice {
-            thread.twice = twice;
+        if thread.copies != copies {
+            thread.copies = copies;
             self.changed();
         }
     }

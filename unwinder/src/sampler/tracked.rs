@@ -57,7 +57,7 @@ pub struct Thread {
     pub frames: Vec<RawFrame>,
     /// How the last sample ended; `None` before the first.
     pub outcome: Option<Outcome>,
-    /// Whether the two copies of the top of its stack agreed; `None` where only one was read.
+    /// Whether the copies of the top of its stack agreed; `None` where only one was read.
     pub copies_agree: Option<bool>,
     /// How many of its frames, from the outermost on, are as they were in its sample before.
     pub same: usize,
@@ -65,8 +65,8 @@ pub struct Thread {
     pub samples: u64,
     /// Calls that read bytes of it in the last sample.
     pub(super) calls: u32,
-    /// Whether its stack is read twice.
-    pub(super) twice: bool,
+    /// How often its stack is read in one call.
+    pub(super) copies: u8,
     pub(super) seen: bool,
     pub(super) chain: Option<ChainEnd>,
     pub(super) cursor: Option<Cursor>,
@@ -94,7 +94,7 @@ impl Thread {
             same: 0,
             samples: 0,
             calls: 0,
-            twice: false,
+            copies: 1,
             seen: false,
             chain: None,
             cursor: None,
