@@ -86,7 +86,16 @@ pub(crate) fn title(tables: &Tables) -> String {
 
 /// The honest line of the recording, and what this report adds to it.
 fn subtitle(tables: &Tables, summary: &Summary) -> String {
-    let mut line = short_line(tables.counts());
+    // What was read at once had no clock.
+    let mut line = if tables.counts().ticks == 0 && summary.samples > 0 {
+        format!(
+            "{} in {} stacks",
+            crate::units::bytes(summary.weight as f64),
+            crate::units::count(summary.distinct_stacks)
+        )
+    } else {
+        short_line(tables.counts())
+    };
     if tables.totals.is_none() {
         line.push_str("; recording unfinished");
     }

@@ -3,6 +3,7 @@
 //! This library is what the binary `onlooker` is made of: [`attach`] finds and proves an
 //! interpreter, [`session`] samples it with names, [`launch`] starts a program to watch,
 //! [`record`] writes what was seen, [`selfcheck`] compares it with what was, [`cli`] is the command line.
+//! [`tracemalloc`] reads what the interpreter's own tracemalloc knows.
 //! [`stop`] stops single threads where exact samples are asked for.
 
 pub mod attach;
@@ -15,3 +16,4 @@ pub mod session;
 pub mod stop;
 pub mod sys;
 pub mod target;
+pub mod tracemalloc;

@@ -7,6 +7,7 @@ mod reads;
 mod record;
 mod report;
 mod selfcheck;
+mod tracemalloc;
 
 use std::process::ExitCode;
 
@@ -55,6 +56,7 @@ fn run() -> u8 {
         Command::Report(args) => report::run(&args),
         Command::Reads(args) => reads::run(&args),
         Command::Selfcheck(args) => selfcheck::run(&args),
+        Command::Tracemalloc(args) => tracemalloc::run(&args),
     };
     match result {
         Ok(code) => code,
@@ -73,4 +75,11 @@ fn refuse(flag: Option<&'static str>) -> Result<(), Error> {
         ))),
         None => Ok(()),
     }
+}
+
+/// Names come from the target: they must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
