@@ -213,6 +213,16 @@ pub enum Error {
         /// The process.
         pid: i32,
     },
+    /// Single pages may not be seen.
+    #[error(
+        "no permission for the page map of process {pid}: {why}; sizes are shown, what is shared is not; run `sudo onlooker …`, or add CAP_SYS_PTRACE and CAP_SYS_ADMIN"
+    )]
+    PageMap {
+        /// The process.
+        pid: i32,
+        /// What the kernel said.
+        why: String,
+    },
     /// The tables of `tracemalloc` could not be found or proven.
     #[error(
         "the tables of tracemalloc in process {pid} (CPython {version}) were not found: {why}; nothing is shown that cannot be proven"
@@ -331,7 +341,7 @@ impl Error {
             Self::NotReady { .. } => exit::NOT_READY,
             Self::NotProven { .. } | Self::TracemallocHidden { .. } => exit::NOT_PROVEN,
             Self::TracemallocOff { .. } => exit::TRACEMALLOC_OFF,
-            Self::Permission { .. } | Self::Perf { .. } => exit::PERMISSION,
+            Self::Permission { .. } | Self::Perf { .. } | Self::PageMap { .. } => exit::PERMISSION,
             Self::Stopped { .. } => exit::STOPPED,
             Self::Traced { .. } => exit::TRACED,
             Self::NoSignal { .. } => exit::NO_SIGNAL,

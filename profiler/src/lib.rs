@@ -3,6 +3,7 @@
 //! This library is what the binary `onlooker` is made of: [`attach`] finds and proves an
 //! interpreter, [`session`] samples it with names, [`launch`] starts a program to watch,
 //! [`record`] writes what was seen, [`selfcheck`] compares it with what was, [`cli`] is the command line.
+//! [`pages`] tells what its memory is for and what forked workers share,
 //! [`tracemalloc`] reads what the interpreter's own tracemalloc knows.
 //! [`stop`] stops single threads where exact samples are asked for.
 
@@ -10,6 +11,7 @@ pub mod attach;
 pub mod cli;
 pub mod error;
 pub mod launch;
+pub mod pages;
 pub mod record;
 pub mod selfcheck;
 pub mod session;

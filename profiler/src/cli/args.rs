@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use onlooker_flamegraph::{By, Mode, Selection};
 use onlooker_recording::tables::WeightKind;
 
+use super::pages::PagesArgs;
 use super::tracemalloc::TracemallocArgs;
 
 /// Out-of-process stack profiler for CPython 3.8 – 3.15. It only reads: the target is never
@@ -42,6 +43,8 @@ pub enum Command {
     Reads(ReadsArgs),
     /// Compare the stacks that are sampled with the calls that a program really makes
     Selfcheck(SelfcheckArgs),
+    /// Show what a process's memory is for, and what its forked workers share
+    Pages(PagesArgs),
     /// Show what the target's own tracemalloc knows: live bytes by line, file or traceback
     Tracemalloc(TracemallocArgs),
 }

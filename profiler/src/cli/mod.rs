@@ -3,6 +3,7 @@
 pub mod args;
 mod dump;
 mod output;
+mod pages;
 mod reads;
 mod record;
 mod report;
@@ -56,6 +57,7 @@ fn run() -> u8 {
         Command::Report(args) => report::run(&args),
         Command::Reads(args) => reads::run(&args),
         Command::Selfcheck(args) => selfcheck::run(&args),
+        Command::Pages(args) => pages::run(&args),
         Command::Tracemalloc(args) => tracemalloc::run(&args),
     };
     match result {
