@@ -3,7 +3,7 @@
 use onlooker_heap::tracemalloc::{Frame, Snapshot};
 use onlooker_recording::tables::{
     Header, Interner, Location, LocationId, Process, ProcessId, Sample, StackId, StackNode, State,
-    StringId, Tables, Thread, ThreadId, Trust, WeightKind,
+    StringId, Tables, Thread, ThreadId, Totals, Trust, WeightKind,
 };
 
 use super::document::Origin;
@@ -33,6 +33,8 @@ pub fn tables(origin: &Origin, snapshot: &Snapshot) -> Tables {
         interpreter: 0,
         name: no_name,
     });
+    // Everything was read at once: no clock, nothing that was cut short.
+    builder.tables.totals = Some(Totals::default());
     for traces in &snapshot.traces {
         let traceback = snapshot.tracebacks.get(traces.traceback as usize);
         let frames = traceback.map_or(&[][..], |traceback| &traceback.frames);

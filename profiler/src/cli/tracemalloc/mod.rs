@@ -6,13 +6,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
-use onlooker_flamegraph::{Format, Mode, Options, Selection, Target};
+use onlooker_flamegraph::{Mode, Options, Selection};
 use onlooker_heap::tracemalloc::{By, Quality, Snapshot, diff};
 use onlooker_recording::tables::WeightKind;
 use serde::Serialize;
 
 use super::output::Output;
-use super::report;
+use super::report::{self, Report, Wanted};
 use crate::attach;
 use crate::error::Error;
 use crate::target;
@@ -98,7 +98,7 @@ impl From<Way> for By {
 /// What `-o` writes.
 enum Kind {
     Snapshot,
-    Report(Format),
+    Report(Report),
 }
 
 pub(super) fn run(args: &TracemallocArgs) -> Result<u8, Error> {
@@ -138,7 +138,7 @@ fn show(args: &TracemallocArgs, pid: i32) -> Result<u8, Error> {
     let path = output.path().to_owned();
     let written = output.write(|out| match kind {
         Kind::Snapshot => out.write_all(json(&document).map_err(io::Error::other)?.as_bytes()),
-        Kind::Report(format) => draw(&origin, &snapshot, format, out),
+        Kind::Report(report) => draw(&origin, &snapshot, report, out),
     });
     written.map_err(|error| Error::Write {
         path,
@@ -151,7 +151,7 @@ fn show(args: &TracemallocArgs, pid: i32) -> Result<u8, Error> {
 fn draw(
     origin: &Origin,
     snapshot: &Snapshot,
-    format: Format,
+    report: Report,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let options = Options {
@@ -162,21 +162,16 @@ fn draw(
         },
         ..Options::default()
     };
-    report::render(&chart::tables(origin, snapshot), &options, format, out)
+    report::render(&chart::tables(origin, snapshot), &options, report, out)
 }
 
 /// What `-o` and `-f` mean.
 fn kind(path: &Path, format: Option<&str>) -> Result<Kind, Error> {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let speedscope = stem.ends_with(".speedscope");
-    match (format, extension) {
-        (Some("json"), _) => return Ok(Kind::Snapshot),
-        (None, Some("json")) if !speedscope => return Ok(Kind::Snapshot),
-        _ => {}
+    if report::is_json(Some(path), format) {
+        return Ok(Kind::Snapshot);
     }
-    match report::target(Some(path), format)? {
-        Some(Target::Report(format)) => Ok(Kind::Report(format)),
+    match report::target(Some(path), format, None)? {
+        Some(Wanted::Report(report)) => Ok(Kind::Report(report)),
         _ => Err(Error::Usage(
             "tracemalloc writes json, flamegraph, raw and speedscope".to_owned(),
         )),
