@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use support::{Interpreter, Mode, Scratch, Target, interpreters, matrix, onlooker, run, say};
+use support::{
+    Interpreter, Mode, Scratch, Target, interpreters, matrix, onlooker, program, run, say,
+};
 
 /// Whether strace is there and may trace.
 fn has_strace() -> bool {
@@ -77,13 +79,15 @@ fn no_call_writes_stops_or_signals() {
         return;
     }
     matrix(|interpreter| {
-        let target = Target::spawn(interpreter, "busy.py", &["2"]);
+        let mut command = interpreter.command(&program("busy.py"), &["2"]);
+        let target = Target::spawn_command(command.env("PYTHONTRACEMALLOC", "1"));
         let pid = target.pid().to_string();
         let scratch = Scratch::new("strace");
         let out = scratch.join("out.svg").to_string_lossy().into_owned();
         let commands = [
             vec!["dump", "-p", &pid],
             vec!["dump", "--json", "-p", &pid],
+            vec!["tracemalloc", "-p", &pid],
             vec!["record", "-d", "0.5", "-o", &out, "-p", &pid],
         ];
         for args in commands {

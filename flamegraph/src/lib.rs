@@ -36,7 +36,7 @@ mod speedscope;
 mod summary;
 mod svg;
 mod text;
-mod units;
+pub mod units;
 
 pub use error::Error;
 pub use format::{Format, Target};

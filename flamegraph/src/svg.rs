@@ -34,7 +34,7 @@ pub(crate) fn write(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let title = title(tables);
-    let subtitle = subtitle(tables, &folded.summary);
+    let subtitle = subtitle(tables, options.selection.weight, &folded.summary);
     let labelled = labelled(tables, options, folded);
     let drawing = drawing(&labelled.tree, &labelled.labels);
     if drawing.lines.is_empty() {
@@ -87,8 +87,19 @@ pub(crate) fn title(tables: &Tables) -> String {
 }
 
 /// The honest line of the recording, and what this report adds to it.
-fn subtitle(tables: &Tables, summary: &Summary) -> String {
-    let mut line = short_line(tables.counts());
+fn subtitle(tables: &Tables, weight: WeightKind, summary: &Summary) -> String {
+    let counts = tables.counts();
+    let in_bytes = matches!(weight, WeightKind::BytesGrown | WeightKind::BytesKept);
+    // What was read at once had no clock.
+    let mut line = if in_bytes && (counts.ticks, counts.duration_ns) == (0, 0) {
+        format!(
+            "{} in {} stacks",
+            crate::units::bytes(summary.weight as f64),
+            crate::units::count(summary.distinct_stacks)
+        )
+    } else {
+        short_line(counts)
+    };
     if tables.totals.is_none() {
         line.push_str("; recording unfinished");
     }

@@ -1,7 +1,8 @@
 //! Numbers as people read them.
 
 /// `12,345`: thousands apart.
-pub(crate) fn count(value: u64) -> String {
+#[must_use]
+pub fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -14,7 +15,8 @@ pub(crate) fn count(value: u64) -> String {
 }
 
 /// `21.4 KiB`, `812 B`: three digits are enough to compare.
-pub(crate) fn bytes(value: f64) -> String {
+#[must_use]
+pub fn bytes(value: f64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     // 1023.95 would be written as `1024.0`.
     if value < 1023.5 {
@@ -30,7 +32,8 @@ pub(crate) fn bytes(value: f64) -> String {
 }
 
 /// `350 µs`, `42.0 ms`, `5.0 s`, `3 min 20 s`, `2 h 5 min`.
-pub(crate) fn duration(ns: u64) -> String {
+#[must_use]
+pub fn duration(ns: u64) -> String {
     let seconds = ns as f64 / 1e9;
     let whole_seconds = ns.saturating_add(500_000_000) / 1_000_000_000;
     let whole_minutes = whole_seconds.saturating_add(30) / 60;
@@ -52,7 +55,8 @@ pub(crate) fn duration(ns: u64) -> String {
 }
 
 /// The share of `part` in `whole`, 0 when there is no whole.
-pub(crate) fn share(part: u64, whole: u64) -> f64 {
+#[must_use]
+pub fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         0.0
     } else {
@@ -60,8 +64,9 @@ pub(crate) fn share(part: u64, whole: u64) -> f64 {
     }
 }
 
-/// `45.2%`.
-pub(crate) fn percent(share: f64) -> String {
+/// `45.2%` for 0.452.
+#[must_use]
+pub fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
 

@@ -52,6 +52,8 @@ pub mod exit {
     pub const TRACED: u8 = 81;
     /// The process uses every signal that could stop it harmlessly.
     pub const NO_SIGNAL: u8 = 82;
+    /// The target's tracemalloc is not on.
+    pub const TRACEMALLOC_OFF: u8 = 83;
     /// Killed by a second Ctrl-C.
     pub const INTERRUPTED: u8 = 130;
 }
@@ -203,6 +205,36 @@ pub enum Error {
         /// What the kernel said.
         error: io::Error,
     },
+    /// `tracemalloc` traces nothing.
+    #[error(
+        "tracemalloc is not on in process {pid}: start the program with PYTHONTRACEMALLOC=25 or `python -X tracemalloc=25`, or call tracemalloc.start(25) in it (25 frames of each block; 1 is cheaper and gives lines only)"
+    )]
+    TracemallocOff {
+        /// The process.
+        pid: i32,
+    },
+    /// Single pages may not be seen.
+    #[error(
+        "no permission for the page map of process {pid}: {why}; sizes are shown, what is shared is not; run `sudo onlooker …`, or add CAP_SYS_PTRACE and CAP_SYS_ADMIN"
+    )]
+    PageMap {
+        /// The process.
+        pid: i32,
+        /// What the kernel said.
+        why: String,
+    },
+    /// The tables of `tracemalloc` could not be found or proven.
+    #[error(
+        "the tables of tracemalloc in process {pid} (CPython {version}) were not found: {why}; nothing is shown that cannot be proven"
+    )]
+    TracemallocHidden {
+        /// The process.
+        pid: i32,
+        /// The version.
+        version: String,
+        /// What is missing.
+        why: String,
+    },
     /// The command could not be started.
     #[error("cannot start {program}: {error}")]
     CannotStart {
@@ -307,8 +339,9 @@ impl Error {
             }
             Self::Unsupported { .. } => exit::UNSUPPORTED,
             Self::NotReady { .. } => exit::NOT_READY,
-            Self::NotProven { .. } => exit::NOT_PROVEN,
-            Self::Permission { .. } | Self::Perf { .. } => exit::PERMISSION,
+            Self::NotProven { .. } | Self::TracemallocHidden { .. } => exit::NOT_PROVEN,
+            Self::TracemallocOff { .. } => exit::TRACEMALLOC_OFF,
+            Self::Permission { .. } | Self::Perf { .. } | Self::PageMap { .. } => exit::PERMISSION,
             Self::Stopped { .. } => exit::STOPPED,
             Self::Traced { .. } => exit::TRACED,
             Self::NoSignal { .. } => exit::NO_SIGNAL,

@@ -28,6 +28,7 @@ use crate::target::memory::TargetMemory;
 use crate::target::{self};
 use find::Candidate;
 pub use known::Known;
+pub(crate) use version::writable_ranges;
 
 /// How long an interpreter that is just starting is waited for.
 pub const STARTING: Duration = Duration::from_secs(1);

@@ -68,7 +68,7 @@ fn from_libraries(maps: &Maps) -> Option<PyVersion> {
 }
 
 /// The writable memory of an image: its data and the `.bss` behind it.
-pub(super) fn writable_ranges<'a>(
+pub(crate) fn writable_ranges<'a>(
     maps: &'a Maps,
     image: &'a MappedFile,
 ) -> impl Iterator<Item = (u64, u64)> + 'a {

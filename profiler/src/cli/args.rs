@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use onlooker_flamegraph::{By, Mode, Selection};
 use onlooker_recording::tables::WeightKind;
 
+use super::pages::PagesArgs;
+use super::tracemalloc::TracemallocArgs;
+
 /// Out-of-process stack profiler for CPython 3.8 – 3.15. It only reads: the target is never
 /// stopped (unless `--exact` asks for it) and nothing is written to it.
 #[derive(Debug, Parser)]
@@ -24,7 +27,7 @@ impossible edge was seen (selfcheck); 3 not measurable (reads); 64 wrong argumen
 version; 70 defect of Onlooker; 71 interpreter not initialised; 72 layout not proven; 73 output \
 cannot be created; 74 writing failed; 75 zombie; 76 the process exited; 77 no permission; \
 78 command cannot be started; 79 nothing to report; 80 the process is stopped, 81 traced, \
-82 uses all harmless signals (record --exact). A launched program's own exit code is passed \
+82 uses all harmless signals (record --exact); 83 tracemalloc is not on. A launched program's own exit code is passed \
 through (128 + n for signal n).";
 
 /// The commands.
@@ -40,6 +43,10 @@ pub enum Command {
     Reads(ReadsArgs),
     /// Compare the stacks that are sampled with the calls that a program really makes
     Selfcheck(SelfcheckArgs),
+    /// Show what a process's memory is for, and what its forked workers share
+    Pages(PagesArgs),
+    /// Show what the target's own tracemalloc knows: live bytes by line, file or traceback
+    Tracemalloc(TracemallocArgs),
 }
 
 /// `onlooker dump`.

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 use super::args::DumpArgs;
+use super::printable;
 use crate::attach;
 use crate::error::Error;
 use crate::session::{Session, ThreadStack, Trust};
@@ -169,11 +170,4 @@ fn render(dump: &Dump) -> String {
         }
     }
     text
-}
-
-/// Names come from the target: they must not steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
 }

@@ -3,10 +3,12 @@
 pub mod args;
 mod dump;
 mod output;
+mod pages;
 mod reads;
 mod record;
 mod report;
 mod selfcheck;
+mod tracemalloc;
 mod usage;
 
 use std::process::ExitCode;
@@ -59,6 +61,8 @@ fn run() -> u8 {
         Command::Report(args) => report::run(&args),
         Command::Reads(args) => reads::run(&args),
         Command::Selfcheck(args) => selfcheck::run(&args),
+        Command::Pages(args) => pages::run(&args),
+        Command::Tracemalloc(args) => tracemalloc::run(&args),
     };
     match result {
         Ok(code) => code,
@@ -77,4 +81,11 @@ fn refuse(flag: Option<&'static str>) -> Result<(), Error> {
         ))),
         None => Ok(()),
     }
+}
+
+/// Names come from the target: they must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }

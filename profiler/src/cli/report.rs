@@ -172,7 +172,7 @@ pub(super) fn target(
 }
 
 /// Whether JSON is asked for, and not that of speedscope.
-fn is_json(path: Option<&Path>, name: Option<&str>) -> bool {
+pub(super) fn is_json(path: Option<&Path>, name: Option<&str>) -> bool {
     let ends = |path: &Path, end| {
         let name = path.to_string_lossy().to_ascii_lowercase();
         name.ends_with(end)

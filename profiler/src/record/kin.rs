@@ -28,7 +28,7 @@ pub(super) fn executable(pid: i32) -> Option<(u64, u64)> {
 
 /// The children of a process: as each of its threads lists its own, or where the kernel has no
 /// such lists by a look at every process.
-pub(super) fn children(pid: i32) -> Vec<i32> {
+pub(crate) fn children(pid: i32) -> Vec<i32> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
     };

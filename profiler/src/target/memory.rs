@@ -1,5 +1,9 @@
 //! The memory of a running process: vectored reads, or plain ones where these are refused.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
 use onlooker_unwinder::memory::{LiveMemory, ReadError, ReadMemory, Segment};
 use read_process_memory::{CopyAddress, ProcessHandle};
 
@@ -68,8 +72,8 @@ impl ReadMemory for PlainMemory {
                 Err(_) if filled > 0 => break,
                 Err(error) => {
                     return Err(match error.kind() {
-                        std::io::ErrorKind::PermissionDenied => ReadError::Denied,
-                        std::io::ErrorKind::NotFound => ReadError::Gone,
+                        io::ErrorKind::PermissionDenied => ReadError::Denied,
+                        io::ErrorKind::NotFound => ReadError::Gone,
                         _ if error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32) => {
                             ReadError::Gone
                         }
@@ -79,5 +83,54 @@ impl ReadMemory for PlainMemory {
             }
         }
         Ok(filled)
+    }
+}
+
+/// Reads through `/proc/PID/mem`, one call for each segment.
+///
+/// For memory that a fork shares: `process_vm_readv` pins the pages that it copies, and since
+/// Linux 5.19 a page that is shared by a fork must be unshared before it may be pinned
+/// (`gup_must_unshare`, `mm/internal.h`), so that each page read that way becomes a copy of the
+/// target's own. Reads of this file do not pin.
+#[derive(Debug)]
+pub struct FileMemory(File);
+
+impl FileMemory {
+    /// Opens the memory of a process.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        File::open(format!("/proc/{pid}/mem")).map(Self)
+    }
+}
+
+impl ReadMemory for FileMemory {
+    fn read(&mut self, segments: &[Segment], buf: &mut [u8]) -> Result<usize, ReadError> {
+        let mut filled = 0;
+        for segment in segments {
+            let len = segment.len as usize;
+            let Some(target) = buf.get_mut(filled..filled + len) else {
+                break;
+            };
+            let mut got = 0;
+            while got < len {
+                let at = segment.addr.0.saturating_add(got as u64);
+                match self.0.read_at(&mut target[got..], at) {
+                    Ok(more @ 1..) => got += more,
+                    // The process has ended.
+                    Ok(0) if filled + got == 0 => return Err(ReadError::Gone),
+                    Ok(_) | Err(_) => break,
+                }
+            }
+            filled += got;
+            if got < len {
+                break;
+            }
+        }
+        match segments.first() {
+            Some(first) if filled == 0 && first.len > 0 => Err(ReadError::Unmapped(first.addr)),
+            _ => Ok(filled),
+        }
     }
 }

@@ -1,0 +1,190 @@
+//! What two copies of a page differ in: counts of references and headers of the collector, which
+//! change without any value changing, or more.
+//!
+//! A word is believed to be a reference count when a type stands behind it (`ob_type`): an object
+//! whose type's type closes in itself. The two words before such an object are the collector's
+//! (`_gc_next`, `_gc_prev`) when its type has `Py_TPFLAGS_HAVE_GC`. The same in 3.8 – 3.15 with
+//! the lock (`Include/object.h`, `Include/internal/pycore_gc.h`).
+
+use onlooker_unwinder::layout::fields;
+use onlooker_unwinder::memory::{ReadMemory, RemoteAddr, u64_at};
+use rustc_hash::FxHashMap;
+
+/// Bytes of a page.
+pub const PAGE_BYTES: u64 = 4096;
+/// How far behind a page one must see to know its last words: a collector's header, a count
+/// and a type.
+pub const LOOKAHEAD_BYTES: u64 = 32;
+
+const HAVE_GC: u64 = 1 << 14;
+const TYPE_SUBCLASS: u64 = 1 << 31;
+/// A metaclass of a metaclass of …
+const MAX_META: usize = 8;
+
+/// In what two copies of a page differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Difference {
+    /// In nothing: what was written was undone, or was the same.
+    Nothing,
+    /// In counts of references alone.
+    References,
+    /// In headers of the collector alone.
+    Collector,
+    /// In both and nothing else.
+    Headers,
+    /// In values.
+    Values,
+}
+
+/// The types of one process, remembered.
+#[derive(Debug)]
+pub struct Types<M> {
+    memory: M,
+    /// Whether it is a type, and then whether its objects have a collector's header.
+    known: FxHashMap<u64, Option<bool>>,
+}
+
+impl<M: ReadMemory> Types<M> {
+    /// The types of the process that `memory` reads.
+    #[must_use]
+    pub fn new(memory: M) -> Self {
+        let known = FxHashMap::default();
+        Self { memory, known }
+    }
+
+    /// The memory.
+    pub fn memory_mut(&mut self) -> &mut M {
+        &mut self.memory
+    }
+
+    fn has_gc(&mut self, addr: u64) -> Option<bool> {
+        if let Some(known) = self.known.get(&addr) {
+            return *known;
+        }
+        let answer = self.look(RemoteAddr(addr));
+        self.known.insert(addr, answer);
+        answer
+    }
+
+    fn look(&mut self, addr: RemoteAddr) -> Option<bool> {
+        let mut meta = self.type_of(addr)?;
+        for _ in 0..MAX_META {
+            let next = self.type_of(meta)?;
+            if next == meta {
+                let is_meta = self.flags(meta)? & TYPE_SUBCLASS != 0;
+                return Some(self.flags(addr)? & HAVE_GC != 0).filter(|_| is_meta);
+            }
+            meta = next;
+        }
+        None
+    }
+
+    fn type_of(&mut self, addr: RemoteAddr) -> Option<RemoteAddr> {
+        if !addr.is_plausible_pointer() {
+            return None;
+        }
+        let word = self.memory.read_u64(addr.offset(fields::OB_TYPE)?).ok()?;
+        Some(RemoteAddr(word)).filter(|addr| addr.is_plausible_pointer())
+    }
+
+    fn flags(&mut self, addr: RemoteAddr) -> Option<u64> {
+        self.memory.read_u64(addr.offset(fields::TYPE_FLAGS)?).ok()
+    }
+
+    /// Compares two copies of one page; both may go on behind it, up to [`LOOKAHEAD_BYTES`].
+    pub fn compare(&mut self, ours: &[u8], theirs: &[u8]) -> Difference {
+        let page = |bytes: &[u8]| bytes.len().min(PAGE_BYTES as usize);
+        if ours[..page(ours)] == theirs[..page(theirs)] {
+            return Difference::Nothing;
+        }
+        let (mut references, mut collector) = (false, false);
+        for offset in (0..PAGE_BYTES).step_by(8) {
+            if u64_at(ours, offset) == u64_at(theirs, offset) {
+                continue;
+            }
+            // The type of an object at `offset + ahead`, the same in both copies.
+            let mut object = |ahead: u64| {
+                let at = offset + ahead + fields::OB_TYPE;
+                let ob_type = u64_at(ours, at)?;
+                (u64_at(theirs, at) == Some(ob_type)).then_some(())?;
+                self.has_gc(ob_type)
+            };
+            if object(0).is_some() {
+                references = true;
+            } else if object(16) == Some(true) || object(8) == Some(true) {
+                collector = true;
+            } else {
+                return Difference::Values;
+            }
+        }
+        match (references, collector) {
+            (true, true) => Difference::Headers,
+            (false, true) => Difference::Collector,
+            _ => Difference::References,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use onlooker_unwinder::memory::RecordedMemory;
+
+    const TYPE: u64 = 0x10_0000;
+    const PLAIN: u64 = 0x11_0000;
+    const TRACKED: u64 = 0x12_0000;
+
+    /// `type`, a type without and one with a collector's header.
+    fn types() -> Types<RecordedMemory> {
+        let mut memory = RecordedMemory::new();
+        for (addr, flags) in [
+            (TYPE, TYPE_SUBCLASS | HAVE_GC),
+            (PLAIN, 0),
+            (TRACKED, HAVE_GC),
+        ] {
+            let mut bytes = vec![0; 400];
+            bytes[8..16].copy_from_slice(&TYPE.to_le_bytes());
+            let at = fields::TYPE_FLAGS as usize;
+            bytes[at..at + 8].copy_from_slice(&flags.to_le_bytes());
+            memory.insert(RemoteAddr(addr), &bytes);
+        }
+        Types::new(memory)
+    }
+
+    /// A page of objects with a collector's header, 64 bytes each, and plain ones, 32 each.
+    fn page() -> Vec<u8> {
+        let mut page = vec![0; PAGE_BYTES as usize];
+        let mut put = |at: usize, word: u64| page[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        for block in (0..2048).step_by(64) {
+            put(block + 16, 1);
+            put(block + 24, TRACKED);
+        }
+        for block in (2048..4096).step_by(32) {
+            put(block, 1);
+            put(block + 8, PLAIN);
+        }
+        page
+    }
+
+    #[test]
+    fn headers_are_told_from_values() {
+        let cases = [
+            (vec![], Difference::Nothing),
+            (vec![16], Difference::References),
+            (vec![2048, 64 + 16], Difference::References),
+            (vec![0, 8, 64], Difference::Collector),
+            (vec![0, 2048], Difference::Headers),
+            (vec![32], Difference::Values),
+            (vec![16, 2048 + 16], Difference::Values),
+            // Before an object whose type has no header there are values.
+            (vec![2048 + 32 - 8], Difference::Values),
+        ];
+        for (written, expected) in cases {
+            let mut copy = page();
+            for at in &written {
+                copy[*at] ^= 6;
+            }
+            assert_eq!(types().compare(&page(), &copy), expected, "{written:?}");
+        }
+    }
+}

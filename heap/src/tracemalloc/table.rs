@@ -1,0 +1,341 @@
+//! The hash table that `tracemalloc` uses (`_Py_hashtable_t`): its header and a walk of all of
+//! its chains, level by level, while the target may change it.
+//!
+//! An entry is believed when the hash that it stores is that of its key and leads to the bucket
+//! whose chain it stands in: memory that was freed and used again does not pass. A chain with an
+//! entry that does not pass is *torn* and walked again from its bucket.
+
+use onlooker_unwinder::memory::{ReadError, ReadMemory, RemoteAddr, u32_at, u64_at};
+
+use super::layout::{
+    DATA_BYTES_38, ENTRY_HASH, ENTRY_KEY, ENTRY_NEXT, EntryLayout, FUNCTIONS_38, FUNCTIONS_39,
+    Format, KEY_BYTES_38, MIN_BUCKETS, TRACE_BYTES,
+};
+use crate::gather::{Piece, gather};
+
+/// More entries than an address space has room for are no table.
+const MAX_BUCKETS: u64 = 1 << 36;
+/// Torn chains are walked again so often.
+const ROUNDS: usize = 8;
+/// A chain that is longer has no end. Tables are at most half full, so that of sane addresses
+/// no chain is longer than a few dozen.
+const MAX_CHAIN: usize = 1 << 16;
+
+/// What a table's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    /// Number of entries.
+    pub(super) entries: u64,
+    /// Number of buckets, a power of two.
+    pub(super) buckets: u64,
+    /// The bucket array.
+    pub(super) array: RemoteAddr,
+    /// Where the value is in an entry.
+    value: u64,
+    /// Whether the key has a domain behind the pointer (3.8).
+    has_domain: bool,
+    entry: EntryLayout,
+}
+
+impl Header {
+    /// Reads the header of a table; `None` where no table is.
+    pub(super) fn read<M: ReadMemory>(
+        memory: &mut M,
+        format: &Format,
+        addr: RemoteAddr,
+    ) -> Result<Option<Self>, ReadError> {
+        if !addr.is_plausible_pointer() {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; format.table.bytes as usize];
+        match memory.read_exact(addr, &mut bytes) {
+            Ok(()) => Ok(Self::parse(format, &bytes)),
+            Err(ReadError::Unmapped(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same from bytes that are here.
+    pub(super) fn parse(format: &Format, bytes: &[u8]) -> Option<Self> {
+        let layout = format.table;
+        let word = |offset| u64_at(bytes, offset);
+        let (entries, buckets) = (word(layout.entries)?, word(layout.buckets)?);
+        let array = RemoteAddr(word(layout.array)?);
+        // It grows as soon as it is half full.
+        let counts = (MIN_BUCKETS..=MAX_BUCKETS).contains(&buckets)
+            && buckets.is_power_of_two()
+            && entries <= buckets;
+        let is_code = |offset: &u64| word(*offset).is_some_and(|p| (0x1000..1 << 47).contains(&p));
+        let (functions, value, has_domain) = match format.entry {
+            EntryLayout::Pointers => (&FUNCTIONS_39[..], ENTRY_KEY + 8, false),
+            EntryLayout::Inline => {
+                let (key, data) = (word(KEY_BYTES_38)?, word(DATA_BYTES_38)?);
+                if !matches!(key, 8 | 12 | 16) || !matches!(data, 0 | TRACE_BYTES) {
+                    return None;
+                }
+                (&FUNCTIONS_38[..], ENTRY_KEY + key, key > 8)
+            }
+        };
+        let shape = counts && array.is_plausible_pointer() && functions.iter().all(is_code);
+        shape.then_some(Self {
+            entries,
+            buckets,
+            array,
+            value,
+            has_domain,
+            entry: format.entry,
+        })
+    }
+
+    /// Whether both describe the same bucket array: chains of one hold for the other.
+    pub(super) fn same_array(&self, other: &Self) -> bool {
+        (self.array, self.buckets) == (other.array, other.buckets)
+    }
+
+    fn entry_bytes(&self) -> u32 {
+        let value = match self.entry {
+            EntryLayout::Pointers => 8,
+            EntryLayout::Inline => TRACE_BYTES,
+        };
+        (self.value + value) as u32
+    }
+}
+
+/// How a table makes the hash of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hash {
+    /// Addresses of blocks: `_Py_HashPointer`, in 3.8 together with the domain.
+    Pointer,
+    /// Numbers of domains: `hashtable_hash_uint`.
+    Number,
+}
+
+impl Hash {
+    fn of(self, key: u64, domain: u32) -> u64 {
+        match self {
+            Self::Pointer => {
+                let hash = key.rotate_right(4);
+                let hash = if hash == u64::MAX { hash - 1 } else { hash };
+                hash ^ u64::from(domain)
+            }
+            Self::Number => key & 0xffff_ffff,
+        }
+    }
+}
+
+/// What an entry holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Value {
+    /// 3.9+: a pointer to it.
+    At(RemoteAddr),
+    /// 3.8: a trace.
+    Trace {
+        /// The block's size.
+        bytes: u64,
+        /// Its traceback.
+        traceback: RemoteAddr,
+    },
+}
+
+/// One entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// The number of its bucket.
+    bucket: u64,
+    /// Its key.
+    pub(super) key: u64,
+    /// The domain in the key (3.8), else 0.
+    pub(super) domain: u32,
+    /// Its value.
+    pub(super) value: Value,
+}
+
+impl Entry {
+    /// What is the same as long as the block lives.
+    pub(super) fn identity(&self) -> (u64, u32, Value) {
+        (self.key, self.domain, self.value)
+    }
+}
+
+/// All entries of a table.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    /// Those that passed.
+    pub(super) entries: Vec<Entry>,
+    /// Buckets whose chains were torn every time.
+    pub(super) torn_buckets: u64,
+    /// Chains that were walked again.
+    pub(super) repeated: u64,
+}
+
+/// Walks every chain of a table.
+pub(super) fn walk<M: ReadMemory>(
+    memory: &mut M,
+    header: &Header,
+    hash: Hash,
+) -> Result<Entries, ReadError> {
+    let mut all = Entries::default();
+    let mut walker = Walker {
+        header,
+        hash,
+        entries: Vec::new(),
+        torn: Vec::new(),
+    };
+    let mut frontier = heads(memory, header)?;
+    walker.follow(memory, &mut frontier)?;
+    for _ in 0..ROUNDS {
+        walker.drop_torn();
+        if walker.torn.is_empty() {
+            break;
+        }
+        all.repeated += walker.torn.len() as u64;
+        let again = std::mem::take(&mut walker.torn);
+        let mut frontier = heads_of(memory, header, &again)?;
+        walker.follow(memory, &mut frontier)?;
+    }
+    walker.drop_torn();
+    all.torn_buckets = walker.torn.len() as u64;
+    all.entries = walker.entries;
+    Ok(all)
+}
+
+/// An entry to be read, and the bucket that it was reached from.
+#[derive(Clone, Copy)]
+struct Step {
+    addr: u64,
+    bucket: u64,
+}
+
+struct Walker<'a> {
+    header: &'a Header,
+    hash: Hash,
+    entries: Vec<Entry>,
+    /// Numbers of buckets; sorted and distinct after [`drop_torn`](Self::drop_torn).
+    torn: Vec<u64>,
+}
+
+impl Walker<'_> {
+    /// Reads the entries of `frontier`, those that they lead to, and so on.
+    fn follow<M: ReadMemory>(
+        &mut self,
+        memory: &mut M,
+        frontier: &mut Vec<Step>,
+    ) -> Result<(), ReadError> {
+        let len = self.header.entry_bytes();
+        let mut next = Vec::new();
+        for _ in 0..MAX_CHAIN {
+            if frontier.is_empty() {
+                return Ok(());
+            }
+            frontier.sort_unstable_by_key(|step| step.addr);
+            let pieces: Vec<Piece> = frontier
+                .iter()
+                .map(|step| Piece::new(step.addr, len))
+                .collect();
+            next.clear();
+            gather(memory, &pieces, |i, bytes| {
+                let bucket = frontier[i].bucket;
+                let Some((entry, following)) = bytes.and_then(|b| self.entry(b, bucket)) else {
+                    self.torn.push(bucket);
+                    return;
+                };
+                self.entries.push(entry);
+                if following != 0 {
+                    let addr = following;
+                    next.push(Step { addr, bucket });
+                }
+            })?;
+            std::mem::swap(frontier, &mut next);
+        }
+        self.torn.extend(frontier.iter().map(|step| step.bucket));
+        Ok(())
+    }
+
+    /// The entry in `bytes` and the address of the next one; `None` when it is not of `bucket`.
+    fn entry(&self, bytes: &[u8], bucket: u64) -> Option<(Entry, u64)> {
+        let next = u64_at(bytes, ENTRY_NEXT)?;
+        let stored = u64_at(bytes, ENTRY_HASH)?;
+        let key = u64_at(bytes, ENTRY_KEY)?;
+        let domain = if self.header.has_domain {
+            u32_at(bytes, ENTRY_KEY + 8)?
+        } else {
+            0
+        };
+        let sane = (next == 0 || RemoteAddr(next).is_plausible_pointer())
+            && stored == self.hash.of(key, domain)
+            && stored & (self.header.buckets - 1) == bucket;
+        let first = u64_at(bytes, self.header.value)?;
+        let value = match self.header.entry {
+            EntryLayout::Pointers => Value::At(RemoteAddr(first)),
+            EntryLayout::Inline => Value::Trace {
+                bytes: first,
+                traceback: RemoteAddr(u64_at(bytes, self.header.value + 8)?),
+            },
+        };
+        let entry = Entry {
+            bucket,
+            key,
+            domain,
+            value,
+        };
+        sane.then_some((entry, next))
+    }
+
+    /// Forgets what torn chains gave, for all of it is read again or given up.
+    fn drop_torn(&mut self) {
+        self.torn.sort_unstable();
+        self.torn.dedup();
+        if !self.torn.is_empty() {
+            let torn = &self.torn;
+            self.entries
+                .retain(|entry| torn.binary_search(&entry.bucket).is_err());
+        }
+    }
+}
+
+/// The first entry of every bucket that has one, in bulk.
+fn heads<M: ReadMemory>(memory: &mut M, header: &Header) -> Result<Vec<Step>, ReadError> {
+    const PIECE_BUCKETS: u64 = 1 << 16;
+    let starts: Vec<u64> = (0..header.buckets)
+        .step_by(PIECE_BUCKETS as usize)
+        .collect();
+    let pieces: Vec<Piece> = starts
+        .iter()
+        .map(|start| {
+            let count = PIECE_BUCKETS.min(header.buckets - start);
+            Piece::new(header.array.0.wrapping_add(start * 8), count as u32 * 8)
+        })
+        .collect();
+    let mut steps = Vec::new();
+    gather(memory, &pieces, |i, bytes| {
+        let words = bytes.unwrap_or_default().chunks_exact(8);
+        for (bucket, word) in (starts[i]..).zip(words) {
+            let addr = u64_at(word, 0).unwrap_or_default();
+            if addr != 0 {
+                steps.push(Step { addr, bucket });
+            }
+        }
+    })?;
+    Ok(steps)
+}
+
+/// The first entry of each of these buckets.
+fn heads_of<M: ReadMemory>(
+    memory: &mut M,
+    header: &Header,
+    buckets: &[u64],
+) -> Result<Vec<Step>, ReadError> {
+    let pieces: Vec<Piece> = buckets
+        .iter()
+        .map(|bucket| Piece::new(header.array.0.wrapping_add(bucket * 8), 8))
+        .collect();
+    let mut steps = Vec::new();
+    gather(memory, &pieces, |i, bytes| {
+        let addr = bytes.and_then(|b| u64_at(b, 0)).unwrap_or_default();
+        if addr != 0 {
+            let bucket = buckets[i];
+            steps.push(Step { addr, bucket });
+        }
+    })?;
+    Ok(steps)
+}

@@ -1,0 +1,141 @@
+//! The report for people.
+
+use std::fmt::Write as _;
+
+use onlooker_flamegraph::units;
+
+use super::report::{ProcessReport, Report, WorkerReport};
+use crate::cli::printable;
+use crate::pages::smaps::Sizes;
+
+pub(super) fn render(report: &Report) -> String {
+    let mut text = String::new();
+    for process in &report.processes {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        sizes(&mut text, process);
+        if let Some(worker) = &process.worker {
+            sharing(&mut text, worker);
+        }
+    }
+    if let Some(family) = report.family {
+        let _ = writeln!(
+            text,
+            "\nTogether {} (PSS) in {} processes. One more worker costs {}, the mean of what {} have \
+             for themselves; at most {}.",
+            bytes(family.pss_bytes),
+            family.processes,
+            bytes(family.worker_mean_bytes),
+            match family.workers {
+                1 => "the one".to_owned(),
+                workers => format!("these {workers}"),
+            },
+            bytes(family.worker_max_bytes),
+        );
+    }
+    text
+}
+
+fn sizes(text: &mut String, process: &ProcessReport) {
+    let command = printable(&process.command.join(" "));
+    let _ = writeln!(text, "Process {}: {command}", process.pid);
+    match &process.python {
+        Some(version) => drop(writeln!(text, "Python {version}")),
+        None => drop(writeln!(text, "no Python that could be proven")),
+    }
+    let _ = writeln!(
+        text,
+        "{:<12} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
+        "", "VIRT", "RSS", "PSS", "USS", "swap", "huge"
+    );
+    for kind in &process.kinds {
+        row(text, kind.kind.name(), kind.sizes);
+    }
+    row(text, "all", process.total);
+}
+
+fn row(text: &mut String, name: &str, sizes: Sizes) {
+    let _ = writeln!(
+        text,
+        "{name:<12} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
+        bytes(sizes.virtual_bytes),
+        bytes(sizes.rss_bytes),
+        bytes(sizes.pss_bytes),
+        bytes(sizes.uss_bytes),
+        bytes(sizes.swap_bytes),
+        bytes(sizes.huge_bytes)
+    );
+}
+
+fn sharing(text: &mut String, worker: &WorkerReport) {
+    let _ = writeln!(
+        text,
+        "Beside its parent {}: {} shared, {} not shared, {} of files",
+        worker.parent,
+        bytes(worker.shared_bytes),
+        bytes(worker.unshared_bytes),
+        bytes(worker.file_bytes)
+    );
+    if !worker.proven {
+        let _ = writeln!(
+            text,
+            "  (page frames are hidden: who else maps a page decides, who wrote it is unknown; run \
+             as root)"
+        );
+    }
+    let why = worker.why;
+    let contents = worker.contents;
+    list(
+        text,
+        "not shared because",
+        &[
+            ("the parent has none there", why.new),
+            ("the worker wrote", why.worker),
+            ("the parent wrote", why.parent),
+            ("both wrote", why.both),
+            ("unknown", why.unknown),
+        ],
+    );
+    list(
+        text,
+        "the two copies differ in",
+        &[
+            ("nothing any more", contents.same),
+            ("counts of references only", contents.references),
+            ("headers of the collector only", contents.collector),
+            ("counts and headers only", contents.headers),
+            ("values", contents.values),
+            ("not compared", contents.unread),
+        ],
+    );
+    let kinds: Vec<(&str, u64)> = worker
+        .kinds
+        .iter()
+        .map(|each| (each.kind.name(), each.split.unshared))
+        .collect();
+    list(text, "not shared by kind", &kinds);
+    let [least, most] = worker.freeze_saves_bytes;
+    let _ = writeln!(
+        text,
+        "  gc.freeze() before the fork would have saved {} to {}",
+        bytes(least),
+        bytes(most)
+    );
+}
+
+/// What is not zero, in one line.
+fn list(text: &mut String, title: &str, parts: &[(&str, u64)]) {
+    let parts: Vec<String> = parts
+        .iter()
+        .filter(|(_, value)| *value > 0)
+        .map(|(name, value)| format!("{name} {}", bytes(*value)))
+        .collect();
+    if !parts.is_empty() {
+        let _ = writeln!(text, "  {title}: {}", parts.join(", "));
+    }
+}
+
+fn bytes(value: u64) -> String {
+    units::bytes(value as f64)
+}

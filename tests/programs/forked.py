@@ -1,0 +1,57 @@
+"""Forks a worker that then does one thing to a heap that it shares.
+
+usage: forked.py [PHASE] [COUNT]        (default: idle 100000)
+
+PHASE: idle; collect (gc.collect()); read (an attribute of every object); frozen (gc.freeze()
+before the fork, then gc.collect()); new (objects of its own); parent (the parent reads an
+attribute of every object, the worker rests). The parent writes the line when the worker is done.
+"""
+
+import gc
+import os
+import sys
+
+import oracle
+
+PHASE = sys.argv[1] if len(sys.argv) > 1 else "idle"
+COUNT = int(sys.argv[2]) if len(sys.argv) > 2 else 100000
+
+
+class Thing(object):
+    __slots__ = ("name", "link")
+
+    def __init__(self, name, link):
+        self.name = name
+        self.link = link
+
+
+def read(things):
+    for thing in things:
+        thing.name
+
+
+things = []
+for n in range(COUNT):
+    things.append(Thing("thing %d" % n, things))
+gc.collect()
+gc.disable()
+if PHASE == "frozen":
+    gc.freeze()
+done, tell = os.pipe()
+worker = os.fork()
+if worker == 0:
+    if PHASE in ("collect", "frozen"):
+        gc.collect()
+    elif PHASE == "read":
+        read(things)
+    elif PHASE == "new":
+        more = [bytearray(4000) for _ in range(2000)]
+    os.write(tell, b"x")
+    # Ends with the parent, by its standard input.
+    os.read(0, 1)
+    os._exit(0)
+os.read(done, 1)
+if PHASE == "parent":
+    read(things)
+os.read(0, os.write(1, oracle.line(worker=worker)) and 1)
+os._exit(0)
