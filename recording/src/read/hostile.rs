@@ -155,12 +155,12 @@ fn unknown_values_are_refused() {
     let trust = vec![2];
     let bad = samples(proto::Samples { trust, ..one() });
     assert_eq!(problem(bad), invalid("trust", 2));
-    let weight_kind = vec![4];
+    let weight_kind = vec![5];
     let bad = samples(proto::Samples {
         weight_kind,
         ..one()
     });
-    assert_eq!(problem(bad), invalid("kind of weight", 4));
+    assert_eq!(problem(bad), invalid("kind of weight", 5));
     let stack = vec![1 << 40];
     let bad = samples(proto::Samples { stack, ..one() });
     assert_eq!(problem(bad), invalid("stack of a sample", 1 << 40));
