@@ -83,51 +83,6 @@ fn equal_frames_in_turn_are_not_mixed() {
     });
 }
 
-/// A check that rejects what moves makes functions with tiny calls look cheaper than they are.
-#[test]
-fn a_function_that_takes_half_the_time_has_half_the_samples() {
-    let scratch = Scratch::new("half");
-    let out = scratch.join("half.txt");
-    matrix(|interpreter| {
-        if !interpreter.is_pyenv() {
-            return;
-        }
-        let mut python = interpreter.bare_command();
-        python.args([&bench("half.py"), "3"]);
-        let mut command = onlooker_command();
-        command
-            .args(["record", "-r", "1000", "-f", "raw", "-o"])
-            .arg(&out);
-        command
-            .arg("--")
-            .arg(python.get_program())
-            .args(python.get_args());
-        let recorded = run(&mut command).success();
-        let truth = recorded
-            .text()
-            .lines()
-            .last()
-            .and_then(|line| line.parse::<f64>().ok());
-        let truth = truth.expect("the share by its own clock");
-        let (mut calls, mut both) = (0, 0);
-        for line in fs::read_to_string(&out).expect("stacks").lines() {
-            let (stack, count) = line.rsplit_once(' ').expect("a count");
-            let count: u64 = count.parse().expect("a number");
-            let is = |name: &str| stack.contains(&format!(";{name} (half.py"));
-            calls += count * u64::from(is("calls"));
-            both += count * u64::from(is("calls") || is("loop"));
-        }
-        assert!(both > 200, "only {both} samples");
-        let shown = 100.0 * calls as f64 / both as f64;
-        // Four standard errors, and a point for the two runs of the clock.
-        let bound = 1.0 + 4.0 * 50.0 / (both as f64).sqrt();
-        assert!(
-            (shown - truth).abs() < bound,
-            "{shown} of {both}, truly {truth}"
-        );
-    });
-}
-
 #[test]
 fn real_code_is_sampled_as_it_is() {
     matrix(|interpreter| {
