@@ -49,7 +49,8 @@ fn formats_by_extension_and_by_name() {
     let pid = target.pid().to_string();
     let check = |output: &str, format: Option<&str>, check: &dyn Fn(&str, &Path)| {
         let scratch = Scratch::new("formats");
-        let mut args = vec!["-d", "0.3", "-r", "200", "-p", &pid, "-o", output];
+        // Long enough that a machine that is busy takes a hundred samples and meets every function.
+        let mut args = vec!["-d", "1", "-r", "500", "-p", &pid, "-o", output];
         args.extend(format.iter().flat_map(|format| ["-f", format]));
         let run = Recording::start(scratch.path(), &args).end().success();
         assert!(run.stdout.is_empty());

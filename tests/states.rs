@@ -3,6 +3,7 @@
 #[path = "support/mod.rs"]
 mod support;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use onlooker_recording::tables::Tables;
@@ -50,7 +51,14 @@ fn a_busy_thread_that_sleeps_waits_for_the_lock() {
     matrix(|interpreter: &Interpreter| {
         let target = Target::spawn(interpreter, "crowd.py", &["0", "2"]);
         let (tables, _) = record(&target, "1", &["-r", "500"]);
-        let (mut asleep, mut waits, mut holds) = (0, 0, 0);
+        // While it is handed over nobody has it, and who gave it away sleeps until it is taken.
+        let held: HashSet<u64> = tables
+            .samples
+            .iter()
+            .filter(|sample| sample.state.holds_gil)
+            .map(|sample| sample.time_ns)
+            .collect();
+        let (mut asleep, mut waits) = (0, 0);
         for sample in &tables.samples {
             let (name, state) = (thread_name(&tables, sample), sample.state);
             assert!(
@@ -64,14 +72,23 @@ fn a_busy_thread_that_sleeps_waits_for_the_lock() {
             if target.minor() < 15 {
                 assert!(state.sleeping || !state.waits_for_gil, "{name}: {state:?}");
             }
-            asleep += u32::from(state.sleeping && !state.holds_gil);
-            waits += u32::from(state.sleeping && state.waits_for_gil);
-            holds += u32::from(state.holds_gil);
+            if state.sleeping && !state.holds_gil && held.contains(&sample.time_ns) {
+                asleep += 1;
+                waits += u32::from(state.waits_for_gil);
+            }
         }
-        // Whether it sleeps and for what are two questions; it can wake between them.
-        assert!(asleep > 10, "{asleep} of {}", tables.samples.len());
-        assert!(5 * waits > 4 * asleep, "{waits} waits, {asleep} asleep");
-        assert!(holds > 10, "{holds} of {}", tables.samples.len());
+        assert!(waits > 10, "{waits} of {}", tables.samples.len());
+        if target.minor() >= 15 {
+            // Asked of the interpreter with the stack; the kernel is asked twice, for whether a
+            // thread sleeps and on what, and it can wake between.
+            assert!(10 * waits > 9 * asleep, "{waits} waits, {asleep} asleep");
+        }
+        assert!(
+            held.len() > 10,
+            "{} of {}",
+            held.len(),
+            tables.samples.len()
+        );
     });
 }
 

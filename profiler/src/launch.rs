@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,12 +12,16 @@ use nix::unistd::Pid;
 
 use crate::attach::{self, Attached};
 use crate::error::Error;
+use crate::target::maps::{MappedFile, Maps};
 
 /// How long a launched program may take to start an interpreter: launchers, slow disks.
 pub const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long a program may take to end after SIGTERM.
 const TERM_LIMIT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(2);
+/// Files that showed no Python are read and parsed again only after so long while no others are
+/// mapped: they may hold an interpreter that only its memory tells (stripped, not begun yet).
+const SAME_FILES: Duration = Duration::from_millis(10);
 
 /// A program that we started.
 #[derive(Debug)]
@@ -96,8 +101,17 @@ impl Launched {
         let start = Instant::now();
         let mut python_seen = false;
         let mut unnamed = None;
+        let mut fruitless: Option<(Instant, Option<Files>, Error)> = None;
         loop {
-            let error = match attach::attach_once(pid) {
+            let files = files(pid);
+            // The same files are not read and parsed for every look.
+            let (at, tried) = match fruitless.take() {
+                Some((at, known, error)) if known == files && at.elapsed() < SAME_FILES => {
+                    (at, Err(error))
+                }
+                _ => (Instant::now(), attach::attach_once(pid)),
+            };
+            let error = match tried {
                 Ok(attached) if attached.is_named() => return Ok(attached),
                 Ok(attached) => {
                     let since = *unnamed.get_or_insert_with(Instant::now);
@@ -128,6 +142,9 @@ impl Launched {
                     Error::NotPython { why, .. } => self.no_interpreter(start, &why),
                     error => error,
                 });
+            }
+            if matches!(error, Error::NotPython { .. }) {
+                fruitless = Some((at, files, error));
             }
             thread::sleep(POLL);
         }
@@ -177,6 +194,15 @@ impl Drop for Launched {
             self.end();
         }
     }
+}
+
+/// Which files a process maps: path and inode.
+type Files = Vec<(PathBuf, u64)>;
+
+fn files(pid: i32) -> Option<Files> {
+    let maps = Maps::read(pid).ok()?;
+    let file = |file: &MappedFile| (file.path.clone(), file.inode);
+    Some(maps.files.iter().map(file).collect())
 }
 
 /// The exit code that a shell would show: 128 + n for signal n.

@@ -9,7 +9,8 @@ use onlooker_recording::write::WriteError;
 use onlooker_unwinder::memory::RemoteAddr;
 
 use super::family::Newcomer;
-use super::recorder::{Recorder, Weight};
+use super::recorder::Recorder;
+use super::rows::Weight;
 use super::standing::{LATER, Read, Standing, StopRecording};
 use crate::error::Error;
 use crate::stop::{Sleeper, Watch};

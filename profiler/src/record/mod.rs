@@ -18,6 +18,7 @@ mod queue;
 #[cfg(test)]
 mod queue_tests;
 mod recorder;
+mod rows;
 pub mod run;
 pub mod standing;
 mod stop_costs;

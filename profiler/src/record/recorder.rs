@@ -4,17 +4,15 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::mem;
 
-use onlooker_recording::tables::{Header, Mapping, Process, State, Totals, WeightKind};
+use onlooker_recording::tables::{Header, Mapping, Process, Totals};
 use onlooker_recording::write::WriteError;
-use onlooker_symbols::linetable::Position;
-use onlooker_symbols::names::CodeId;
-use onlooker_unwinder::memory::RemoteAddr;
 use rustc_hash::FxHashMap;
 
-use super::batch::{Batch, NewLocation, NewProcess, NewThread, RawSample};
+use super::batch::{Batch, NewProcess, NewThread, RawSample};
 use super::describe::Place;
 use super::kernel::KernelThread;
 use super::queue::{Offer, Queue};
+use super::rows::{KnownThread, Observed, ProcessRows, identity, location, same_program};
 use crate::session::{StackFrame, ThreadLabel, ThreadStack, Trust};
 
 /// Beyond so many places the cache of their keys is emptied; the rows themselves stay.
@@ -42,93 +40,6 @@ pub struct Recorder {
     /// Changes when samples were dropped: what a thread's next sample builds on is gone.
     stacks_epoch: u32,
     sent_ns: u64,
-}
-
-/// What is known of a stack besides its frames.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Observed {
-    /// What its thread was doing.
-    pub(super) state: State,
-    /// What it stands for.
-    pub(super) weight: Weight,
-}
-
-/// What a stack stands for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Weight {
-    /// What is counted.
-    pub(super) kind: WeightKind,
-    /// How much of it.
-    pub(super) amount: u64,
-    /// Why it is not verified though it passed every check.
-    pub(super) reason: Option<&'static str>,
-    /// Its number among the samples of growth, by which [`Recorder::kept`] speaks of it.
-    pub(super) growth: Option<u32>,
-}
-
-impl Weight {
-    /// So many samples.
-    pub(super) fn samples(amount: u64, reason: Option<&'static str>) -> Self {
-        Self {
-            kind: WeightKind::Samples,
-            amount,
-            reason,
-            growth: None,
-        }
-    }
-}
-
-impl From<State> for Observed {
-    /// One sample.
-    fn from(state: State) -> Self {
-        Self {
-            state,
-            weight: Weight::samples(1, None),
-        }
-    }
-}
-
-/// A thread state: its address, its number there, its interpreter. One thread that enters
-/// interpreter after interpreter has the same number at the same address in each.
-type Identity = (RemoteAddr, u64, i64);
-
-fn identity(stack: &ThreadStack) -> Identity {
-    (stack.tstate, stack.unique, stack.interpreter)
-}
-
-/// What is kept of one process between samples.
-#[derive(Debug)]
-pub struct ProcessRows {
-    key: u32,
-    threads: FxHashMap<Identity, KnownThread>,
-    locations: FxHashMap<(CodeId, i32), u32>,
-    locations_epoch: u32,
-}
-
-impl ProcessRows {
-    /// Whether the thread of a stack was added already.
-    #[must_use]
-    pub fn knows(&self, stack: &ThreadStack) -> bool {
-        self.threads.contains_key(&identity(stack))
-    }
-
-    /// How the kernel sees the thread of a stack; `None` where it could not be found.
-    pub fn kernel(&mut self, stack: &ThreadStack) -> Option<&mut KernelThread> {
-        let known = self.threads.get_mut(&identity(stack))?;
-        known.kernel.as_mut()
-    }
-}
-
-/// What is kept of one thread between samples.
-#[derive(Debug)]
-struct KnownThread {
-    key: u32,
-    kernel: Option<KernelThread>,
-    /// The last stack, outermost frame first.
-    last: Vec<StackFrame>,
-    stacks_epoch: u32,
-    /// Tick in which it was seen last.
-    seen: u64,
 }
 
 impl Recorder {
@@ -408,35 +319,5 @@ impl Recorder {
             queue.finish(last)?;
         }
         Ok(self.totals)
-    }
-}
-
-/// Whether two rows are of one process that runs one program. Its parent may have ended between
-/// them, and another have taken it in.
-fn same_program(known: &Process, process: &Process) -> bool {
-    let parent_pid = known.parent_pid;
-    *known
-        == Process {
-            parent_pid,
-            ..process.clone()
-        }
-}
-
-/// The row of a place; `<unknown>` where the address of the code object has had another since.
-fn location(place: Option<Place>) -> NewLocation {
-    let unknown = || Place {
-        name: "<unknown>".to_owned(),
-        filename: "<unknown>".to_owned(),
-        position: Position::default(),
-    };
-    let Place {
-        name,
-        filename,
-        position,
-    } = place.unwrap_or_else(unknown);
-    NewLocation {
-        name,
-        filename,
-        position,
     }
 }

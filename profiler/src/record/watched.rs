@@ -6,7 +6,8 @@ use onlooker_unwinder::memory::{Class, Cost, RemoteAddr};
 use super::describe::place;
 use super::family::Newcomer;
 use super::kernel::{FileBudget, KernelThread};
-use super::recorder::{Observed, ProcessRows, Recorder, Weight};
+use super::recorder::Recorder;
+use super::rows::{Observed, ProcessRows, Weight};
 use crate::error::Error;
 use crate::session::{Session, ThreadStack};
 
