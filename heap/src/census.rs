@@ -544,7 +544,7 @@ impl<B: AsRef<[u8]>> Taker<'_, B> {
             }
             let found = &self.types.all()[of as usize];
             let items = if found.item_bytes > 0 { word(16) } else { 0 };
-            let items = items.cast_signed().unsigned_abs().min(1 << 40);
+            let items = items.cast_signed().unsigned_abs().min(1 << 32);
             let bytes = found.distance + found.basic_bytes + items.saturating_mul(found.item_bytes);
             self.tallies
                 .resize(self.types.all().len(), Tally::default());

@@ -112,11 +112,11 @@ fn heads<B: AsRef<[u8]>>(
     count: u64,
 ) -> Option<u64> {
     let score = |place: &u64| -> u32 {
-        let heads = (0..count).map(|n| state.0 + place + GENERATION_BYTES * n);
+        let heads = (0..count).map(|n| state.0.wrapping_add(place + GENERATION_BYTES * n));
         heads.map(|head| answers(space, head)).sum()
     };
     let best = places.iter().max_by_key(|place| score(place))?;
-    (score(best) > count as u32).then(|| state.0 + best)
+    (score(best) > count as u32).then(|| state.0.wrapping_add(*best))
 }
 
 /// Walks a list; `each` is told the address of each element's links.
@@ -158,7 +158,7 @@ pub fn lists<B: AsRef<[u8]>>(
         ..Lists::default()
     };
     for (n, list) in (0..).zip(&mut lists.generations) {
-        let head = first + GENERATION_BYTES * n;
+        let head = first.wrapping_add(GENERATION_BYTES * n);
         *list = walk(space, head, &mut |node| each(RemoteAddr(node), false));
     }
     if let Some(head) = heads(space, state, &PERMANENT_AT, 1) {

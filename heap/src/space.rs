@@ -160,7 +160,7 @@ impl<B: AsRef<[u8]>> Space<B> {
         let ranges = self.ranges[first..].iter();
         ranges
             .take_while(|range| range.start < end)
-            .map(|range| range.end().min(end) - range.start.max(start))
+            .map(|range| range.end().min(end).saturating_sub(range.start.max(start)))
             .sum()
     }
 }

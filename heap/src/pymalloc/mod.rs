@@ -103,6 +103,7 @@ impl Pymalloc {
             }
         }
         this.pools.sort_unstable_by_key(|pool| pool.addr);
+        this.pools.dedup_by_key(|pool| pool.addr);
         this
     }
 
