@@ -1,16 +1,38 @@
-//! The heap of a CPython process, read from outside.
+//! The heap of a CPython process, counted from a copy of its memory.
 //!
-//! Pure decoding: addresses and the memory seam of `onlooker-unwinder` come in, plain values go
-//! out. Processes, files and symbols are the caller's.
+//! ```text
+//! Space (copied memory) ── roots ──▶ arenas ──▶ pools ──▶ blocks ─┐
+//!                       └─ mappings ─▶ malloc's chunks ───────────┴─▶ typed ──▶ owned ──▶ Census
+//! ```
+//! A [`space::Space`] holds pieces of the target's memory, copied or mapped. Everything else is a
+//! pure function of it: no process, no file. The walks ([`pymalloc`], [`malloc`], [`gc`]) give
+//! blocks; [`types`] says which of them are objects; [`owned`] which belong to an object;
+//! [`census`] adds up.
+//!
+//! Beside it, over the read seam and without a copy:
 //!
 //! * [`gather`] reads many small pieces of memory in few large calls.
 //! * [`headers`] tells counts of references and headers of the collector from values.
 //! * [`tracemalloc`] reads what the interpreter's own `tracemalloc` wrote down.
 //! * [`pools`] tells memory of pymalloc by the shape of its pools.
+//!
+//! Bytes from the target are never trusted: every walk is bounded, every link is checked, and what
+//! does not close is counted as such.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod blocks;
+pub mod census;
 pub mod gather;
+pub mod gc;
+pub mod guards;
 pub mod headers;
+pub mod malloc;
+pub mod names;
+pub mod owned;
 pub mod pools;
+pub mod pymalloc;
+pub mod rss;
+pub mod space;
 pub mod tracemalloc;
+pub mod types;

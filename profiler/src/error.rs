@@ -181,7 +181,7 @@ pub enum Error {
     },
     /// A process has one tracer at most.
     #[error(
-        "process {pid} is traced by process {tracer} already (a debugger or strace); end that, or record without --exact"
+        "process {pid} is traced by process {tracer} already (a debugger or strace); end that, or go on without --exact or --pause"
     )]
     Traced {
         /// The process.
@@ -198,7 +198,7 @@ pub enum Error {
         pid: i32,
     },
     /// The machinery that stops threads failed.
-    #[error("process {pid} cannot be stopped for exact samples: {error}; record without --exact")]
+    #[error("process {pid} cannot be stopped: {error}; go on without --exact or --pause")]
     Stop {
         /// The process.
         pid: i32,

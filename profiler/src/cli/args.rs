@@ -11,7 +11,7 @@ use super::pages::PagesArgs;
 use super::tracemalloc::TracemallocArgs;
 
 /// Out-of-process stack profiler for CPython 3.8 – 3.15. It only reads: the target is never
-/// stopped (unless `--exact` asks for it) and nothing is written to it.
+/// stopped (unless `--exact` or `--pause` asks for it) and nothing is written to it.
 #[derive(Debug, Parser)]
 #[command(name = "onlooker", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -47,6 +47,8 @@ pub enum Command {
     Pages(PagesArgs),
     /// Show what the target's own tracemalloc knows: live bytes by line, file or traceback
     Tracemalloc(TracemallocArgs),
+    /// Count every live object of a process, and tell where its memory is
+    Heap(super::heap::HeapArgs),
 }
 
 /// `onlooker dump`.

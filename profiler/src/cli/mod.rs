@@ -2,6 +2,7 @@
 
 pub mod args;
 mod dump;
+mod heap;
 mod output;
 mod pages;
 mod reads;
@@ -63,6 +64,7 @@ fn run() -> u8 {
         Command::Selfcheck(args) => selfcheck::run(&args),
         Command::Pages(args) => pages::run(&args),
         Command::Tracemalloc(args) => tracemalloc::run(&args),
+        Command::Heap(args) => heap::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -11,7 +11,7 @@
 //! * An event counts in user mode only, so no system call is interrupted.
 //! * The signal is one that the target ignores: when we are killed between event and resume,
 //!   the kernel lets the thread go on, the signal is delivered and nothing happens.
-//! * Threads are never interrupted by request (PTRACE_INTERRUPT), never killed with us
+//! * Threads are never interrupted by request (but by [`pause`]), never killed with us
 //!   (EXITKILL), and let go by the kernel when the stop thread ends, however it ends.
 //! * Every other signal is passed on as it came.
 //!
@@ -23,6 +23,7 @@ mod asleep;
 mod beats;
 mod door;
 mod jitter;
+mod pause;
 mod refuse;
 mod signal;
 mod tracees;
@@ -37,6 +38,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 
 pub use asleep::Sleeper;
+pub use pause::pause;
 use refuse::check;
 
 use crate::error::Error;

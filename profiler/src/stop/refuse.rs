@@ -22,3 +22,11 @@ pub(super) fn check(pid: i32) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// Whether the calling thread is the tracer of a thread.
+pub(super) fn traced_by_us(pid: i32, tid: i32) -> bool {
+    let status = read_text(Path::new(&format!("/proc/{pid}/task/{tid}/status")));
+    let own = nix::unistd::gettid().to_string();
+    let tracer = |status: &str| field(status, "TracerPid") == Some(own.as_str());
+    status.is_ok_and(|status| tracer(&status))
+}

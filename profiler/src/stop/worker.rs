@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -106,7 +105,7 @@ impl Worker {
                 match ptrace::seize(tid) {
                     Ok(()) => self.adopt(tid)?,
                     // The kernel has seized it for us: it comes with a stop of its own.
-                    Err(_) if traced_by_us(self.plan.pid, tid) => continue,
+                    Err(_) if refuse::traced_by_us(self.plan.pid, tid) => continue,
                     Err(error) if gone(&error) => continue,
                     Err(error) => return Err(self.refused(error)),
                 }
@@ -220,7 +219,7 @@ impl Worker {
                     result = self.adopt(tid);
                     ptrace::go_on(tid, 0)
                 } else {
-                    ptrace::detach(tid)
+                    ptrace::detach(tid, 0)
                 }
             }
             (libc::PTRACE_EVENT_EXEC, _) => {
@@ -365,14 +364,6 @@ fn is_group_stop(signal: i32) -> bool {
 
 fn gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT))
-}
-
-fn traced_by_us(pid: i32, tid: i32) -> bool {
-    let status = target::read_text(Path::new(&format!("/proc/{pid}/task/{tid}/status")));
-    let own = nix::unistd::gettid().to_string();
-    let tracer =
-        |status: &str| target::permission::field(status, "TracerPid") == Some(own.as_str());
-    status.is_ok_and(|status| tracer(&status))
 }
 
 /// Each thread of the target needs up to eight descriptors; the usual soft limit is enough for 128.

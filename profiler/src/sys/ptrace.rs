@@ -1,5 +1,4 @@
-//! ptrace without PTRACE_INTERRUPT and without EXITKILL: the tracee is never stopped by a
-//! request of ours, and it runs on when we are killed.
+//! ptrace without EXITKILL: the tracee runs on when we are killed.
 //!
 //! A tracee belongs to the thread that seized it. Calls from another thread fail with ESRCH,
 //! and when that thread ends the kernel lets all of its tracees go.
@@ -43,12 +42,20 @@ pub fn listen(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_LISTEN, tid, 0)
 }
 
-/// Ends tracing of a stopped thread, which goes on.
+/// Ends tracing of a stopped thread, which goes on with this signal (0 for none).
 ///
 /// # Errors
 /// As [`go_on`].
-pub fn detach(tid: i32) -> io::Result<()> {
-    request(libc::PTRACE_DETACH, tid, 0)
+pub fn detach(tid: i32, signal: i32) -> io::Result<()> {
+    request(libc::PTRACE_DETACH, tid, signal as usize)
+}
+
+/// Stops a thread that is traced, wherever it is. A system call that sleeps is woken.
+///
+/// # Errors
+/// ESRCH when it is gone.
+pub fn interrupt(tid: i32) -> io::Result<()> {
+    request(libc::PTRACE_INTERRUPT, tid, 0)
 }
 
 /// What a signal says about its sender.
@@ -143,8 +150,20 @@ pub struct Stop {
 /// # Errors
 /// ECHILD when nothing is traced.
 pub fn next_stop() -> io::Result<Option<Stop>> {
+    stop(libc::P_ALL, 0)
+}
+
+/// The next stop of one thread; `None` when it has not stopped yet.
+///
+/// # Errors
+/// ECHILD when it is not traced by this thread.
+pub fn stop_of(tid: i32) -> io::Result<Option<Stop>> {
+    stop(libc::P_PID, tid.cast_unsigned())
+}
+
+fn stop(kind: libc::idtype_t, id: libc::id_t) -> io::Result<Option<Stop>> {
     let flags = libc::WSTOPPED | libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD;
-    let Some(Change { tid, status, .. }) = wait(libc::P_ALL, 0, flags)? else {
+    let Some(Change { tid, status, .. }) = wait(kind, id, flags)? else {
         return Ok(None);
     };
     Ok(Some(Stop {

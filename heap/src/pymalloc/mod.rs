@@ -1,0 +1,138 @@
+//! CPython's allocator for blocks of up to 512 bytes (`Objects/obmalloc.c`).
+//!
+//! Arenas (256 KiB up to 3.9, 1 MiB from 3.10, 2 MiB where 3.15 was built for huge pages) are cut
+//! into pools (4 KiB, 16 KiB from 3.10), a pool into blocks of one size. A block that was carved
+//! and is not on its pool's chain of free blocks is in use.
+
+mod arenas;
+mod find;
+mod pools;
+mod roots;
+
+use onlooker_unwinder::layout::Minor;
+
+pub use arenas::Arena;
+pub(crate) use pools::free_bits;
+pub use pools::{Pool, PoolState};
+pub use roots::{Roots, StaticRoots, Table, interpreters};
+
+use crate::space::Space;
+use onlooker_unwinder::layout::Layout;
+use onlooker_unwinder::memory::RemoteAddr;
+
+/// Size of `struct pool_header`.
+pub const POOL_HEADER_BYTES: u64 = 48;
+/// Blocks are multiples of this.
+pub const ALIGNMENT: u64 = 16;
+/// The largest block.
+pub const LARGEST_BYTES: u64 = 512;
+
+/// Sizes that a version was built with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// `ARENA_SIZE`.
+    pub arena_bytes: u64,
+    /// `POOL_SIZE`; pools are aligned to it.
+    pub pool_bytes: u64,
+}
+
+impl Geometry {
+    /// The sizes of a version (`Objects/obmalloc.c` up to 3.11, `pycore_obmalloc.h` after it).
+    #[must_use]
+    pub fn of(version: Minor) -> Self {
+        if version < Minor::new(3, 10) {
+            Self {
+                arena_bytes: 256 << 10,
+                pool_bytes: 4 << 10,
+            }
+        } else {
+            Self {
+                arena_bytes: 1 << 20,
+                pool_bytes: 16 << 10,
+            }
+        }
+    }
+
+    /// How many blocks of this size a pool has.
+    #[must_use]
+    pub fn blocks(self, size: u64) -> u64 {
+        (self.pool_bytes - POOL_HEADER_BYTES) / size
+    }
+}
+
+/// All of pymalloc's memory.
+#[derive(Clone, Debug, Default)]
+pub struct Pymalloc {
+    /// By address.
+    pub arenas: Vec<Arena>,
+    /// Pools that were carved at some time, by address.
+    pub pools: Vec<Pool>,
+    /// Blocks that malloc gave because they are larger (3.9+ where it could be read).
+    pub raw_blocks: Option<u64>,
+    /// Whether arenas were found by a scan: the interpreter's own table was out of reach.
+    pub scanned: bool,
+}
+
+impl Pymalloc {
+    /// Finds arenas and pools. Nothing is found where another allocator is in use
+    /// (`PYTHONMALLOC=malloc`).
+    #[must_use]
+    pub fn walk<B: AsRef<[u8]>>(space: &Space<B>, layout: &Layout, roots: &Roots) -> Self {
+        let geometry = Geometry::of(layout.version);
+        let tables = roots::tables(space, layout, roots);
+        let mut this = Self::default();
+        for table in &tables {
+            this.arenas.extend(arenas::read(space, geometry, table));
+            if let Some(raw) = table.raw_blocks {
+                *this.raw_blocks.get_or_insert(0) += raw;
+            }
+        }
+        if tables.is_empty()
+            && let Some(table) = find::table(space, geometry)
+        {
+            this.scanned = true;
+            this.arenas = arenas::read(space, geometry, &table);
+        }
+        this.arenas.sort_unstable_by_key(|arena| arena.start);
+        this.arenas.dedup_by_key(|arena| arena.start);
+        let mut scratch = Vec::new();
+        for arena in &this.arenas {
+            for addr in arena.carved(geometry) {
+                let pool = pools::read(space, geometry, addr, arena.index, &mut scratch);
+                this.pools.push(pool);
+            }
+        }
+        this.pools.sort_unstable_by_key(|pool| pool.addr);
+        this.pools.dedup_by_key(|pool| pool.addr);
+        this
+    }
+
+    /// Looks again at pools that did not close, after their memory was copied again.
+    pub fn again<B: AsRef<[u8]>>(&mut self, space: &Space<B>, geometry: Geometry) {
+        let mut scratch = Vec::new();
+        for pool in &mut self.pools {
+            if pool.state == PoolState::Inconsistent {
+                *pool = pools::read(space, geometry, pool.addr, pool.arena_index, &mut scratch);
+            }
+        }
+    }
+
+    /// Blocks in use, as the pools count them.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.pools.iter().map(|pool| u64::from(pool.count)).sum()
+    }
+
+    /// Pools whose carved blocks minus the free ones are not as many as they count.
+    pub fn inconsistent(&self) -> impl Iterator<Item = &Pool> {
+        let pools = self.pools.iter();
+        pools.filter(|pool| pool.state == PoolState::Inconsistent)
+    }
+
+    /// The pool that holds `addr`.
+    #[must_use]
+    pub fn pool_of(&self, geometry: Geometry, addr: RemoteAddr) -> Option<usize> {
+        let pool = addr.0 & !(geometry.pool_bytes - 1);
+        self.pools.binary_search_by_key(&pool, |p| p.addr.0).ok()
+    }
+}

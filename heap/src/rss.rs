@@ -1,0 +1,137 @@
+//! Where the resident memory is, to the last page.
+
+use crate::blocks::Use;
+use crate::census::Census;
+use crate::space::{PAGE_BYTES, Space};
+
+/// A kind of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// Live objects and the blocks that belong to them.
+    PythonObjects,
+    /// Other blocks of pymalloc in use: buffers without a known owner, objects on free lists.
+    PymallocOther,
+    /// Free blocks, headers and what is not carved yet, in pools that are in use.
+    PymallocFree,
+    /// Pools without a block in use.
+    PymallocEmptyPools,
+    /// Ends of arenas that no pool was carved from yet.
+    PymallocArenaTails,
+    /// Chunks of malloc in use that are neither objects nor belong to one.
+    MallocUsed,
+    /// Free chunks of malloc.
+    MallocFree,
+    /// Mapped files and shared memory.
+    Files,
+    /// Stacks of threads.
+    Stacks,
+    /// All else: `.bss`, data stacks of the interpreter, memory that others mapped.
+    Rest,
+}
+
+impl Part {
+    /// All parts, in the order of the report.
+    pub const ALL: [Self; 10] = [
+        Self::PythonObjects,
+        Self::PymallocOther,
+        Self::PymallocFree,
+        Self::PymallocEmptyPools,
+        Self::PymallocArenaTails,
+        Self::MallocUsed,
+        Self::MallocFree,
+        Self::Files,
+        Self::Stacks,
+        Self::Rest,
+    ];
+
+    /// Its name in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PythonObjects => "python_objects",
+            Self::PymallocOther => "pymalloc_other",
+            Self::PymallocFree => "pymalloc_free_blocks",
+            Self::PymallocEmptyPools => "pymalloc_empty_pools",
+            Self::PymallocArenaTails => "pymalloc_arena_tails",
+            Self::MallocUsed => "malloc_used",
+            Self::MallocFree => "malloc_free",
+            Self::Files => "files",
+            Self::Stacks => "stacks",
+            Self::Rest => "rest",
+        }
+    }
+}
+
+/// Resident bytes that the kernel tells of kinds of mappings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mapped {
+    /// All mappings together: the RSS.
+    pub total_bytes: u64,
+    /// Mappings of files, and shared ones.
+    pub files_bytes: u64,
+    /// Stacks.
+    pub stacks_bytes: u64,
+}
+
+/// The resident bytes of each part, in the order of [`Part::ALL`]. They add up to the total.
+#[must_use]
+pub fn parts<B: AsRef<[u8]>>(
+    space: &Space<B>,
+    census: &Census,
+    mapped: &Mapped,
+) -> Vec<(Part, u64)> {
+    let mut sums = [0_u64; Part::ALL.len()];
+    let mut add = |part: Part, bytes: u64| sums[part as usize] += bytes;
+    let blocks = &census.blocks;
+    let pool_bytes = blocks.geometry.pool_bytes;
+    for (at, pool) in blocks.pymalloc.pools.iter().enumerate() {
+        let resident = space.resident(pool.addr.0, pool.addr.0 + pool_bytes);
+        if pool.count == 0 {
+            add(Part::PymallocEmptyPools, resident);
+            continue;
+        }
+        let first = blocks.first_of(at) as usize;
+        let uses = &blocks.uses[first..first + pool.carved as usize];
+        let count = |wanted: fn(Use) -> bool| {
+            let many = uses.iter().filter(|each| wanted(**each)).count();
+            many as u64 * u64::from(pool.size)
+        };
+        let objects = count(is_python).min(resident);
+        let other = count(|each| each != Use::Free && !is_python(each)).min(resident - objects);
+        add(Part::PythonObjects, objects);
+        add(Part::PymallocOther, other);
+        add(Part::PymallocFree, resident - objects - other);
+    }
+    for arena in &blocks.pymalloc.arenas {
+        let pools = arena.start.next_multiple_of(pool_bytes);
+        add(
+            Part::PymallocArenaTails,
+            space.resident(arena.start, pools.min(arena.end()))
+                + space.resident(arena.carved_end.max(pools), arena.end()),
+        );
+    }
+    for (at, chunk) in blocks.chunks.iter().enumerate() {
+        let start = chunk.addr.0 - 16;
+        // A chunk within one page is as resident as the header that was read.
+        let bytes = if chunk.bytes < PAGE_BYTES {
+            chunk.bytes
+        } else {
+            space.resident(start, start + chunk.bytes)
+        };
+        let part = match blocks.use_of(blocks.of_chunk(at)) {
+            Use::Free => Part::MallocFree,
+            each if is_python(each) => Part::PythonObjects,
+            _ => Part::MallocUsed,
+        };
+        add(part, bytes);
+    }
+    add(Part::Files, mapped.files_bytes);
+    add(Part::Stacks, mapped.stacks_bytes);
+    let known: u64 = sums.iter().sum();
+    sums[Part::Rest as usize] = mapped.total_bytes.saturating_sub(known);
+    Part::ALL.into_iter().zip(sums).collect()
+}
+
+fn is_python(what: Use) -> bool {
+    !matches!(what, Use::Free | Use::Parked | Use::Unowned)
+}

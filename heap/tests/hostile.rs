@@ -1,0 +1,69 @@
+//! Any memory gives an answer: no panic, no walk without end.
+
+use onlooker_heap::census::{Census, Walk};
+use onlooker_heap::malloc::Region;
+use onlooker_heap::pymalloc::{Roots, StaticRoots};
+use onlooker_heap::rss::{self, Mapped};
+use onlooker_heap::space::{Range, Space};
+use onlooker_unwinder::layout::{Minor, tables};
+use onlooker_unwinder::memory::{ReadError, ReadMemory, RemoteAddr, Segment};
+use proptest::prelude::*;
+
+/// All that there is lies here, so that most words can point somewhere.
+const BASE: u64 = 0x400_0000;
+const WORDS: usize = 16 << 10;
+
+struct Nothing;
+
+impl ReadMemory for Nothing {
+    fn read(&mut self, segments: &[Segment], _: &mut [u8]) -> Result<usize, ReadError> {
+        Err(ReadError::Unmapped(segments[0].addr))
+    }
+}
+
+/// Small numbers, sizes, pointers into the memory, and anything.
+fn word() -> impl Strategy<Value = u64> {
+    let inside = (0..WORDS as u64).prop_map(|word| BASE + 8 * word);
+    let size = (0..0x80_u64).prop_map(|size| 16 * size + 1);
+    prop_oneof![Just(0), 0..64_u64, size, inside, any::<u64>()]
+}
+
+/// Words that repeat: a whole memory of single ones would take too long to make.
+fn memory() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(word(), 1..200).prop_map(|words| {
+        let repeated = words.iter().cycle().take(WORDS);
+        repeated.flat_map(|word| word.to_le_bytes()).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_memory_gives_an_answer(bytes in memory(), minor in 8_u8..=12, at in 0..1000_u64) {
+        let layout = tables::for_version(Minor::new(3, minor)).expect("a table");
+        let len = bytes.len() as u64;
+        let ranges = vec![Range { start: BASE, len, at: 0 }];
+        let mut space = Space::new(ranges, bytes).expect("one range");
+        let here = |word: u64| RemoteAddr(BASE + 8 * word);
+        let roots = Roots {
+            runtime: here(at),
+            statics: (at % 2 == 0).then(|| StaticRoots {
+                arenas: here(at + 1),
+                max_arenas: here(at + 2),
+                raw_blocks: Some(here(at + 3)),
+            }),
+        };
+        let half = BASE + len / 2;
+        let regions = vec![
+            Region { start: BASE, end: half, is_brk: true },
+            Region { start: half, end: BASE + len, is_brk: false },
+        ];
+        let walk = Walk::new(&space, &layout, &roots, regions);
+        let census = Census::take(&mut space, &mut Nothing, &layout, &roots, walk);
+        let mapped = Mapped { total_bytes: len, ..Mapped::default() };
+        let counted: u64 = census.counts.iter().map(|each| each.count).sum();
+        prop_assert_eq!(counted, census.objects);
+        prop_assert_eq!(rss::parts(&space, &census, &mapped).len(), rss::Part::ALL.len());
+    }
+}

@@ -1,0 +1,123 @@
+//! `onlooker heap`: every live object of a process, and where its memory is.
+
+mod json;
+mod table;
+
+use std::io::{self, IsTerminal, Write as _};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::error::Error;
+use crate::heap::{Limits, Options, take};
+
+/// A progress bar is shown for what takes longer.
+const SHOW_PROGRESS_AFTER: Duration = Duration::from_secs(1);
+
+/// `onlooker heap`.
+#[derive(Debug, Args)]
+pub struct HeapArgs {
+    /// Process id
+    #[arg(short, long, value_name = "PID")]
+    pub pid: i32,
+    /// Machine-readable output, with all types
+    #[arg(short, long)]
+    pub json: bool,
+    /// Stop all threads while the memory is copied, so that every figure is of one instant. The
+    /// walk comes after the stop; killing Onlooker meanwhile lets the threads go on
+    #[arg(long)]
+    pub pause: bool,
+    /// How many types, modules and objects the table shows
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+    /// Most memory that the copy may take, as 512M or 4G; what does not fit is left out, large
+    /// mappings first, and said [default: half of what is available]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub max_memory: Option<u64>,
+}
+
+pub(super) fn run(args: &HeapArgs) -> Result<u8, Error> {
+    let limits = Limits {
+        max_bytes: args.max_memory.unwrap_or_else(half_of_available),
+    };
+    let bar = Bar::default();
+    let options = Options {
+        limits,
+        pause: args.pause,
+    };
+    let taken = take(args.pid, options, |done, all| bar.show(done, all))?;
+    bar.bar.finish_and_clear();
+    let text = if args.json {
+        serde_json::to_string(&json::report(&taken)).map_err(|e| Error::Report(e.to_string()))?
+            + "\n"
+    } else {
+        table::render(&taken, args.limit)
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        // `onlooker heap | head` is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Write {
+            path: "-".into(),
+            error,
+            kept: String::new(),
+        }),
+        _ => Ok(0),
+    }
+}
+
+/// A number of bytes: a plain one, or with K, M, G or T.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        Some(b'T' | b't') => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    let number = digits.parse::<u64>().ok();
+    let number = number.and_then(|number| number.checked_mul(1 << shift));
+    number
+        .filter(|number| *number > 0)
+        .ok_or_else(|| "not a number of bytes, as 1000000, 512M or 4G".to_owned())
+}
+
+/// Half of `MemAvailable`, so that the census never is what makes a machine run out of memory.
+fn half_of_available() -> u64 {
+    use procfs::Current as _;
+    let info = procfs::Meminfo::current().ok();
+    info.and_then(|info| info.mem_available)
+        .map_or(1 << 30, |bytes| bytes / 2)
+}
+
+/// Shown once it takes long.
+struct Bar {
+    bar: ProgressBar,
+    since: Instant,
+}
+
+impl Default for Bar {
+    fn default() -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Bar {
+    fn show(&self, done: u64, all: u64) {
+        if self.bar.is_hidden()
+            && self.since.elapsed() > SHOW_PROGRESS_AFTER
+            && io::stderr().is_terminal()
+        {
+            let style = ProgressStyle::with_template("copying {bar:40} {bytes}/{total_bytes}");
+            if let Ok(style) = style {
+                self.bar.set_style(style);
+            }
+            self.bar
+                .set_draw_target(indicatif::ProgressDrawTarget::stderr());
+        }
+        self.bar.set_length(all);
+        self.bar.set_position(done);
+    }
+}

@@ -1,0 +1,281 @@
+//! The census for people.
+
+use std::fmt::Write as _;
+
+use onlooker_heap::blocks::Use;
+use onlooker_heap::guards::Side;
+
+use super::json;
+use crate::heap::Taken;
+
+const BAR: usize = 60;
+
+/// Bytes in the unit that reads best.
+fn size(bytes: u64) -> String {
+    #[allow(clippy::cast_precision_loss)]
+    let exact = bytes as f64;
+    match bytes {
+        0..0x400 => format!("{bytes} B"),
+        0x400..0x10_0000 => format!("{:.1} KiB", exact / 1024.0),
+        0x10_0000..0x4000_0000 => format!("{:.1} MiB", exact / (1024.0 * 1024.0)),
+        _ => format!("{:.2} GiB", exact / (1024.0 * 1024.0 * 1024.0)),
+    }
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    let tenths = (part * 1000 + whole / 2).checked_div(whole).unwrap_or(0);
+    format!("{}.{} %", tenths / 10, tenths % 10)
+}
+
+/// Names come from the target: they must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+pub(super) fn render(taken: &Taken, limit: usize) -> String {
+    let mut text = String::new();
+    head(&mut text, taken);
+    types(&mut text, taken, limit);
+    resident(&mut text, taken);
+    fragmentation(&mut text, taken);
+    largest(&mut text, taken, limit);
+    violations(&mut text, taken);
+    text
+}
+
+fn head(text: &mut String, taken: &Taken) {
+    let census = &taken.census;
+    let pymalloc = &census.blocks.pymalloc;
+    let command = printable(&taken.command.join(" "));
+    let _ = writeln!(text, "Process {}: {command}", taken.pid);
+    let own: u64 = census.counts.iter().map(|each| each.own_bytes).sum();
+    let _ = writeln!(
+        text,
+        "Python {}: {} live objects own {}; {} immortal, {} tracked by the garbage collector, {} frozen",
+        taken.python,
+        census.objects,
+        size(own),
+        census.immortal,
+        census
+            .counts
+            .iter()
+            .map(|each| each.gc_tracked)
+            .sum::<u64>(),
+        census.frozen,
+    );
+    let _ = write!(text, "{} blocks of pymalloc", pymalloc.blocks());
+    if let Some(raw) = pymalloc.raw_blocks {
+        let _ = write!(text, ", {raw} larger ones");
+    }
+    match taken.pause_ns {
+        Some(ns) => {
+            let _ = writeln!(text, "; stopped for {} ms", ns.div_ceil(1_000_000));
+        }
+        None => {
+            let _ = writeln!(text, "; read while it ran");
+        }
+    }
+    for note in notes(taken) {
+        let _ = writeln!(text, "note: {note}");
+    }
+}
+
+/// What is missing from the figures, and why.
+fn notes(taken: &Taken) -> Vec<String> {
+    let census = &taken.census;
+    let mut notes = Vec::new();
+    let inconsistent = census.blocks.pymalloc.inconsistent().count();
+    if inconsistent > 0 {
+        notes.push(format!(
+            "{inconsistent} pools changed while they were read; of them only the count is certain"
+        ));
+    }
+    if census.arenas.is_empty() {
+        notes.push(
+            "no arenas of pymalloc (PYTHONMALLOC=malloc?): objects are those that malloc's chunks and \
+             the lists of the garbage collector show; small ones without garbage collection may be missing \
+             where a chunk was reused"
+                .to_owned(),
+        );
+    } else if census.blocks.pymalloc.scanned {
+        notes.push(
+            "the interpreter is stripped: arenas were found by the shape of their pools".to_owned(),
+        );
+    }
+    let open = census.heaps.iter().filter(|heap| !heap.closed);
+    let open: u64 = open.map(|heap| heap.end - heap.start).sum();
+    if open > 0 {
+        notes.push(format!(
+            "{} of malloc's heaps could not be walked; objects above 512 bytes in it are counted only \
+             where the garbage collector knows them",
+            size(open)
+        ));
+    }
+    if taken.left_out_bytes > 0 {
+        notes.push(format!(
+            "{} were not copied (--max-memory)",
+            size(taken.left_out_bytes)
+        ));
+    }
+    if taken.swapped_bytes > 0 {
+        notes.push(format!(
+            "{} are swapped out and were not looked at",
+            size(taken.swapped_bytes)
+        ));
+    }
+    if !taken.residency_known {
+        notes.push("the kernel does not tell which pages are resident: all were read".to_owned());
+    }
+    let lists = census.interpreters.iter().map(|each| each.lists);
+    if lists.clone().any(|lists| lists.is_none()) {
+        notes.push("the lists of the garbage collector were not found".to_owned());
+    } else if lists.flatten().any(|lists| !lists.all_closed()) {
+        notes.push("the lists of the garbage collector changed while they were read".to_owned());
+    }
+    notes
+}
+
+fn types(text: &mut String, taken: &Taken, limit: usize) {
+    let census = &taken.census;
+    let all: u64 = census.counts.iter().map(|each| each.own_bytes).sum();
+    let _ = writeln!(
+        text,
+        "\n{:>12} {:>12} {:>8}  type",
+        "count", "own bytes", "share"
+    );
+    for each in census.counts.iter().take(limit) {
+        let _ = writeln!(
+            text,
+            "{:>12} {:>12} {:>8}  {}",
+            each.count,
+            size(each.own_bytes),
+            percent(each.own_bytes, all),
+            printable(&each.name.to_string())
+        );
+    }
+    let more = census.counts.len().saturating_sub(limit);
+    if more > 0 {
+        let _ = writeln!(text, "{:>36}{more} more types (--limit)", "");
+    }
+    let _ = writeln!(
+        text,
+        "\n{:>12} {:>12} {:>8}  module of the type",
+        "count", "own bytes", "share"
+    );
+    for (module, sum) in json::modules(&census.counts).iter().take(limit.div_ceil(2)) {
+        let _ = writeln!(
+            text,
+            "{:>12} {:>12} {:>8}  {}",
+            sum.count,
+            size(sum.bytes),
+            percent(sum.bytes, all),
+            printable(module)
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\n{:>12} {:>12}  blocks in use that are no object",
+        "count", "bytes"
+    );
+    for (what, sum) in census.uses.iter().filter(|(what, _)| **what != Use::Object) {
+        let name = what.name().replace('_', " ");
+        let _ = writeln!(text, "{:>12} {:>12}  {name}", sum.count, size(sum.bytes));
+    }
+}
+
+fn resident(text: &mut String, taken: &Taken) {
+    let total = taken.resident_bytes;
+    let _ = writeln!(text, "\nResident: {}", size(total));
+    for (part, bytes) in &taken.parts {
+        let width = (bytes * BAR as u64).checked_div(total).unwrap_or(0) as usize;
+        let _ = writeln!(
+            text,
+            "{:>12} {:>8}  {:<22} {}",
+            size(*bytes),
+            percent(*bytes, total),
+            part.name().replace('_', " "),
+            "#".repeat(width)
+        );
+    }
+}
+
+fn fragmentation(text: &mut String, taken: &Taken) {
+    let arenas = &taken.census.arenas;
+    if arenas.is_empty() {
+        return;
+    }
+    let all: u64 = arenas.iter().map(|arena| arena.bytes).sum();
+    let used: u64 = arenas.iter().map(|arena| arena.used_bytes).sum();
+    let (count, bytes, pinned) = json::sparse(taken);
+    let _ = writeln!(
+        text,
+        "\n{} arenas of {} are {} full; {count} of them ({}) less than 10 %",
+        arenas.len(),
+        size(all),
+        percent(used, all),
+        size(bytes),
+    );
+    for (name, arenas) in pinned.iter().take(5) {
+        let name = printable(name);
+        let _ = writeln!(text, "{arenas:>12} of these are held mostly by {name}");
+    }
+}
+
+fn largest(text: &mut String, taken: &Taken, limit: usize) {
+    let _ = writeln!(
+        text,
+        "\n{:>12}  {:<18} largest objects",
+        "own bytes", "address"
+    );
+    for each in taken.census.largest.iter().take(limit.div_ceil(2)) {
+        let _ = writeln!(
+            text,
+            "{:>12}  {:<18} {}",
+            size(each.own_bytes),
+            format!("{:#x}", each.addr.0),
+            printable(&each.name.to_string())
+        );
+    }
+}
+
+fn violations(text: &mut String, taken: &Taken) {
+    let census = &taken.census;
+    let Some(domains) = &census.domains else {
+        return;
+    };
+    let _ = write!(text, "\nDebug allocator:");
+    for (name, sum) in domains {
+        let _ = write!(
+            text,
+            " {} blocks of {name} ({})",
+            sum.count,
+            size(sum.bytes)
+        );
+    }
+    let _ = writeln!(text, "; {} guards overwritten", census.violations.len());
+    for (violation, of) in &census.violations {
+        let side = match violation.side {
+            Side::Before => "before",
+            Side::Behind => "behind",
+        };
+        let what = match violation.header {
+            Some(header) => format!("{} bytes of domain {}", header.len, header.domain.name()),
+            None => "a block whose header is gone".to_owned(),
+        };
+        let name = of.and_then(|of| census.names.get(of as usize));
+        let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
+        let found: String = violation
+            .found
+            .iter()
+            .map(|b| format!(" {b:02x}"))
+            .collect();
+        let addr = violation.addr;
+        let _ = writeln!(
+            text,
+            "  {side} {what}{} at {addr}:{found}",
+            printable(&name)
+        );
+    }
+}

@@ -1,0 +1,16 @@
+//! A copy of a process's memory for a census: what is resident, in bulk, and where it lies.
+//!
+//! ```text
+//! smaps ─▶ mappings ─▶ pagemap: runs of resident pages ─▶ vectored reads ─▶ Space
+//! ```
+//! Only reads, unless a stop is asked for ([`crate::stop::pause`]). Pages that are not resident are not read: reading one would make it so, and a page
+//! that was swapped out would come back.
+
+pub mod copy;
+pub mod mappings;
+pub mod pagemap;
+pub mod roots;
+pub mod take;
+
+pub use copy::{Copied, Limits};
+pub use take::{Options, Taken, take};

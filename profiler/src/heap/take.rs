@@ -1,0 +1,208 @@
+//! One census of a running process, from attaching to the answer.
+
+use std::io;
+
+use onlooker_heap::census::{Census, Walk};
+use onlooker_heap::malloc::Region;
+use onlooker_heap::rss::{self, Mapped, Part};
+use onlooker_heap::space::Space;
+use onlooker_unwinder::memory::ReadMemory;
+
+use super::copy::{Copied, CopyError, Limits, Prepared};
+use super::mappings::{Kind, Mapping};
+use super::roots;
+use crate::attach::{self, Attached};
+use crate::error::Error;
+use crate::stop;
+use crate::target;
+
+/// How often what changed while it was copied is copied again.
+const ROUNDS: usize = 8;
+/// A thread may be stopped in the middle of taking a block. Then it is stopped again, so often.
+const PAUSES: usize = 4;
+
+/// How a census is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How much may be copied.
+    pub limits: Limits,
+    /// Whether all threads are stopped while the memory is copied.
+    pub pause: bool,
+}
+
+/// What was taken, and from what.
+#[derive(Debug)]
+pub struct Taken {
+    /// The process.
+    pub pid: i32,
+    /// Its Python, as `3.12.1`.
+    pub python: String,
+    /// Its command line.
+    pub command: Vec<String>,
+    /// How long it was stopped, in nanoseconds; `None` without a stop.
+    pub pause_ns: Option<u64>,
+    /// Its memory.
+    pub space: Space<Vec<u8>>,
+    /// The census.
+    pub census: Census,
+    /// Resident bytes of each part; they add up to `resident_bytes`.
+    pub parts: Vec<(Part, u64)>,
+    /// Its RSS.
+    pub resident_bytes: u64,
+    /// What of it is swapped out, and was not looked at.
+    pub swapped_bytes: u64,
+    /// What was not copied because of the limit.
+    pub left_out_bytes: u64,
+    /// Whether the kernel told which pages are resident.
+    pub residency_known: bool,
+}
+
+/// Takes a census. `progress` is told how many bytes of how many were copied.
+///
+/// # Errors
+/// Those of attaching, and of reading.
+pub fn take(
+    pid: i32,
+    options: Options,
+    mut progress: impl FnMut(u64, u64) + Send,
+) -> Result<Taken, Error> {
+    let mut attached = attach::attach(pid, attach::STARTING)?;
+    let layout = attached.sampler.layout().clone();
+    let roots = roots::find(pid, layout.version, attached.sampler.runtime());
+    let stacks = thread_ids(&attached);
+    let memory = attached.sampler.memory_mut();
+    let mut pause_ns = None;
+    let (copied, walk) = if options.pause {
+        let mut pauses = 0;
+        loop {
+            let prepared = prepare(pid, options.limits)?;
+            let (copied, ns) = stop::pause(pid, || prepared.copy(pid, memory, &mut progress))?;
+            let copied = copied.map_err(|error| copy_error(pid, error))?;
+            *pause_ns.get_or_insert(0) += ns;
+            pauses += 1;
+            let walk = Walk::new(&copied.space, &layout, &roots, regions(&copied.mappings));
+            if walk.open().is_empty() || pauses == PAUSES {
+                break (copied, walk);
+            }
+        }
+    } else {
+        let copied = prepare(pid, options.limits)?
+            .copy(pid, memory, &mut progress)
+            .map_err(|error| copy_error(pid, error))?;
+        let walk = Walk::new(&copied.space, &layout, &roots, regions(&copied.mappings));
+        settle(pid, memory, copied, walk)?
+    };
+    let mut space = copied.space;
+    let census = Census::take(&mut space, memory, &layout, &roots, walk);
+    let mapped = mapped(&copied.mappings, &stacks);
+    let parts = rss::parts(&space, &census, &mapped);
+    Ok(Taken {
+        pid,
+        python: attached.version.to_string(),
+        command: target::command_line(pid),
+        pause_ns,
+        parts,
+        resident_bytes: mapped.total_bytes,
+        swapped_bytes: copied.mappings.iter().map(|m| m.swapped_bytes).sum(),
+        left_out_bytes: copied.left_out_bytes,
+        residency_known: copied.residency_known,
+        space,
+        census,
+    })
+}
+
+fn prepare(pid: i32, limits: Limits) -> Result<Prepared, Error> {
+    Prepared::new(pid, limits).map_err(|error| copy_error(pid, error))
+}
+
+/// Copies again what changed while it was copied.
+fn settle<M: ReadMemory>(
+    pid: i32,
+    memory: &mut M,
+    mut copied: Copied,
+    mut walk: Walk,
+) -> Result<(Copied, Walk), Error> {
+    for _ in 0..ROUNDS {
+        let open = walk.open();
+        if open.is_empty() {
+            break;
+        }
+        for (addr, len) in open {
+            let refreshed = copied.space.refresh(memory, addr, len);
+            refreshed.map_err(|error| attach::read_error(pid, error))?;
+        }
+        walk.again(&copied.space);
+    }
+    Ok((copied, walk))
+}
+
+fn copy_error(pid: i32, error: CopyError) -> Error {
+    match error {
+        CopyError::Maps(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            target::denied(pid)
+        }
+        CopyError::Maps(error) => target::refused(pid, &error),
+        CopyError::Read(error) => attach::read_error(pid, error),
+    }
+}
+
+/// What `pthread_self()` is of each thread: its stack ends just above it.
+fn thread_ids(attached: &Attached) -> Vec<u64> {
+    let threads = attached.sampler.threads().iter();
+    threads
+        .filter_map(|thread| thread.state.as_ref().map(|state| state.thread_id))
+        .collect()
+}
+
+/// Where malloc may be. Neighbours are one: the kernel keeps apart what was faulted in apart.
+fn regions(mappings: &[Mapping]) -> Vec<Region> {
+    let mut regions: Vec<Region> = Vec::new();
+    for mapping in mappings.iter().filter(|mapping| mapping.writable) {
+        let is_brk = mapping.kind == Kind::Heap;
+        if !is_brk && mapping.kind != Kind::Anonymous {
+            continue;
+        }
+        match regions.last_mut() {
+            Some(last) if last.end == mapping.start && last.is_brk == is_brk => {
+                last.end = mapping.end;
+            }
+            _ => regions.push(Region {
+                start: mapping.start,
+                end: mapping.end,
+                is_brk,
+            }),
+        }
+    }
+    regions
+}
+
+/// The kernel's figures by kind. A thread's stack is an anonymous mapping that holds what its
+/// `pthread_self()` points to; the main thread's is nowhere near it.
+fn mapped(mappings: &[Mapping], thread_ids: &[u64]) -> Mapped {
+    let mut mapped = Mapped::default();
+    for mapping in mappings {
+        mapped.total_bytes += mapping.resident_bytes;
+        match mapping.kind {
+            Kind::File | Kind::Data | Kind::Kernel => {
+                mapped.files_bytes += mapping.resident_bytes;
+            }
+            Kind::Stack => mapped.stacks_bytes += mapping.resident_bytes,
+            Kind::Anonymous if is_thread_stack(mapping, thread_ids) => {
+                mapped.stacks_bytes += mapping.resident_bytes;
+            }
+            Kind::Anonymous | Kind::Heap => {}
+        }
+    }
+    mapped
+}
+
+/// glibc puts `struct pthread` at the very top of the stack that it maps; the main thread's lies
+/// in memory of the dynamic loader, far smaller than any stack.
+fn is_thread_stack(mapping: &Mapping, thread_ids: &[u64]) -> bool {
+    const SMALLEST_STACK: u64 = 64 << 10;
+    const ABOVE: u64 = 16 << 10;
+    mapping.end - mapping.start >= SMALLEST_STACK
+        && thread_ids
+            .iter()
+            .any(|id| (mapping.start..mapping.end).contains(id) && mapping.end - id <= ABOVE)
+}

@@ -1,0 +1,254 @@
+//! `onlooker heap` over the matrix, compared with what the target counts itself.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use support::{Interpreter, Target, matrix, onlooker, program};
+
+/// What a target made and what its garbage collector tracks, by type.
+fn told(target: &Target, what: &str) -> BTreeMap<String, u64> {
+    let value = target.ready().more.get(what).expect("told").clone();
+    serde_json::from_value(value).expect("counts by type")
+}
+
+fn census(target: &Target, flags: &[&str]) -> Value {
+    let pid = target.pid().to_string();
+    let mut args = vec!["heap", "--json", "-p", &pid];
+    args.extend(flags);
+    onlooker(&args).success().json()
+}
+
+fn number(value: &Value) -> u64 {
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+/// One figure of each type that is not 0.
+fn by_type(census: &Value, figure: &str) -> BTreeMap<String, u64> {
+    let types = census["types"].as_array().expect("types");
+    types
+        .iter()
+        .map(|each| {
+            let name = each["type"].as_str().expect("a name");
+            (name.to_owned(), number(&each[figure]))
+        })
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+/// Every figure that the target knows too.
+#[track_caller]
+fn assert_exact(target: &Target, census: &Value) {
+    let counts = by_type(census, "count");
+    for (name, made) in told(target, "made") {
+        assert_eq!(counts.get(&name), Some(&made), "objects of {name}");
+    }
+    let tracked: BTreeMap<_, _> = told(target, "tracked")
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    let seen = by_type(census, "gc_tracked");
+    let differs = |name: &&String| seen.get(*name) != tracked.get(*name);
+    let names = seen.keys().chain(tracked.keys()).filter(differs);
+    let all: Vec<_> = names
+        .map(|name| (name, seen.get(name), tracked.get(name)))
+        .collect();
+    assert!(all.is_empty(), "seen and told: {all:?}");
+    assert_eq!(number(&census["gc_tracked"]), tracked.values().sum::<u64>());
+    assert_eq!(
+        number(&census["objects_live"]),
+        counts.values().sum::<u64>()
+    );
+    assert_eq!(number(&census["inconsistent_pools"]), 0);
+    assert_eq!(number(&census["malloc"]["unwalked_bytes"]), 0);
+    assert_eq!(number(&census["malloc"]["reached_objects"]), 0);
+}
+
+#[track_caller]
+fn assert_rss(census: &Value) {
+    let total = number(&census["rss"]["total_bytes"]);
+    let parts = census["rss"]["parts"].as_array().expect("parts");
+    let sum: u64 = parts.iter().map(|p| number(&p["resident_bytes"])).sum();
+    assert!(sum.abs_diff(total) * 100 <= total, "{sum} of {total}");
+    // What nothing is known of: `.bss`, the interpreter's data stacks.
+    let rest = parts.iter().find(|p| p["part"] == "rest").expect("rest");
+    assert!(number(&rest["resident_bytes"]) * 10 <= total, "{census:#}");
+}
+
+#[test]
+fn counts_what_the_target_counts_while_it_rests() {
+    matrix(|interpreter| {
+        let target = Target::spawn(interpreter, "census.py", &["1000"]);
+        let census = census(&target, &[]);
+        assert_exact(&target, &census);
+        assert_rss(&census);
+        assert_eq!(census["pause_ns"], Value::Null);
+        assert_eq!(census["pid"], target.pid());
+        assert_eq!(census["python"], interpreter.full_version());
+    });
+}
+
+#[test]
+fn a_pause_counts_every_block() {
+    matrix(|interpreter| {
+        let target = Target::spawn(interpreter, "census.py", &["1000"]);
+        let census = census(&target, &["--pause"]);
+        assert_exact(&target, &census);
+        assert!(number(&census["pause_ns"]) > 0);
+        if interpreter.at_least(3, 12) {
+            let blocks = number(&census["blocks_allocated"]) + number(&census["raw_blocks"]);
+            let own = number(&target.ready().more["blocks"]);
+            assert!(blocks.abs_diff(own) <= 1, "{blocks} seen, {own} told");
+        }
+        assert!(!is_traced(target.pid()));
+    });
+}
+
+/// Onlooker is killed while it holds the target; the target must go on as if nothing had been.
+#[test]
+fn a_target_survives_that_onlooker_is_killed_in_a_pause() {
+    let interpreter = support::interpreters().pop().expect("one");
+    let target = Target::spawn(&interpreter, "census.py", &["2000", "busy"]);
+    let pid = target.pid().to_string();
+    let mut held = 0;
+    for _ in 0..20 {
+        let mut onlooker = support::onlooker_command()
+            .args(["heap", "--json", "--pause", "-p", &pid])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("starts");
+        while onlooker.try_wait().expect("a child").is_none() {
+            if is_traced(target.pid()) {
+                held += 1;
+                break;
+            }
+        }
+        let _ = onlooker.kill();
+        onlooker.wait().expect("a child");
+        assert!(!is_traced(target.pid()));
+    }
+    assert!(held > 0, "never met while it was held");
+    // It still does what it is asked to: it ends by itself.
+    assert!(target.finish().success());
+}
+
+fn is_traced(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    !status.contains("TracerPid:\t0\n")
+}
+
+#[test]
+fn a_target_that_never_rests_is_counted_too() {
+    matrix(|interpreter| {
+        let target = Target::spawn(interpreter, "census.py", &["4000", "busy"]);
+        for flags in [&[][..], &["--pause"]] {
+            let census = census(&target, flags);
+            let counts = by_type(&census, "count");
+            // `churn` makes and drops these.
+            let moving = ["__main__.Slotted"];
+            for (name, made) in told(&target, "made") {
+                let seen = counts.get(&name).copied().unwrap_or(0);
+                if !moving.contains(&name.as_str()) {
+                    let off = seen.abs_diff(made);
+                    assert!(off * 1000 <= made, "{seen} of {made} {name} {flags:?}");
+                }
+            }
+            if !flags.is_empty() {
+                // The one that holds the lock may be in the middle of taking a block, each time.
+                assert!(number(&census["inconsistent_pools"]) <= 1);
+            }
+        }
+    });
+}
+
+fn with_malloc(interpreter: &Interpreter, allocator: &str) -> Target {
+    let mut command = interpreter.command(&program("census.py"), &["300"]);
+    Target::spawn_command(command.env("PYTHONMALLOC", allocator))
+}
+
+#[test]
+fn other_allocators_hide_nothing() {
+    matrix(|interpreter| {
+        for allocator in ["malloc", "debug", "malloc_debug"] {
+            let target = with_malloc(interpreter, allocator);
+            let census = census(&target, &["--pause"]);
+            assert_exact(&target, &census);
+            assert_rss(&census);
+            let has_arenas = number(&census["arenas"]["count"]) > 0;
+            assert_eq!(has_arenas, allocator == "debug", "{allocator}");
+            if allocator == "malloc" {
+                assert_eq!(census["debug"], Value::Null);
+            } else {
+                assert_eq!(census["debug"]["violations"], Value::Array(Vec::new()));
+                let objects = &census["debug"]["domains"]["object"];
+                assert!(number(&objects["count"]) > number(&census["objects_live"]) * 9 / 10);
+            }
+        }
+    });
+}
+
+#[test]
+fn guards_that_were_overwritten_are_told() {
+    matrix(|interpreter| {
+        let mut command = interpreter.command(&program("overrun.py"), &[] as &[&str]);
+        let target = Target::spawn_command(command.env("PYTHONMALLOC", "debug"));
+        let census = census(&target, &["--pause"]);
+        let told = target.ready().more["overrun"].as_array().expect("told");
+        let seen = census["debug"]["violations"].as_array().expect("seen");
+        assert_eq!(seen.len(), told.len(), "{seen:?}");
+        for expected in told {
+            let found = seen
+                .iter()
+                .find(|each| each["address"] == expected["address"])
+                .unwrap_or_else(|| panic!("{expected} is not in {seen:?}"));
+            for field in ["side", "domain", "size", "found"] {
+                assert_eq!(found[field], expected[field], "{field}");
+            }
+        }
+    });
+}
+
+#[test]
+fn arenas_that_are_nearly_empty_are_told_with_what_holds_them() {
+    matrix(|interpreter| {
+        let target = Target::spawn(interpreter, "census.py", &["1000", "fragmented"]);
+        let census = census(&target, &[]);
+        let arenas = &census["arenas"];
+        let share = number(&arenas["sparse_bytes"]) * 10 / number(&arenas["total_bytes"]);
+        assert!(share >= 5, "{arenas:#}");
+        assert_eq!(arenas["sparse_pinned_by"][0]["type"], "builtins.str");
+    });
+}
+
+#[test]
+fn a_limit_leaves_out_and_says_so() {
+    matrix(|interpreter| {
+        let target = Target::spawn(interpreter, "census.py", &["1000"]);
+        let census = census(&target, &["--max-memory", "2M"]);
+        assert!(number(&census["left_out_bytes"]) > 0);
+    });
+}
+
+#[test]
+fn the_table_names_types_and_parts() {
+    let interpreter = support::interpreters().pop().expect("one");
+    let target = Target::spawn(&interpreter, "census.py", &["100"]);
+    let run = onlooker(&["heap", "-p", &target.pid().to_string()]).success();
+    for word in [
+        "__main__.Order",
+        "python objects",
+        "arenas",
+        "Resident",
+        "largest",
+    ] {
+        assert!(run.text().contains(word), "no {word} in {}", run.text());
+    }
+    let run = onlooker(&["heap", "-p", "1073741824"]);
+    assert_eq!(run.code(), Some(67), "{}", run.stderr);
+    let run = onlooker(&["heap", "-p", "1", "--max-memory", "none"]);
+    assert_eq!(run.code(), Some(64), "{}", run.stderr);
+}
