@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use onlooker_unwinder::layout::proof::ProofError;
 use onlooker_unwinder::memory::ReadError;
 
-use crate::target::permission;
+use crate::target::{self, permission};
 
 /// Exit codes. All are 64 or above, so that none looks like that of a launched program that
 /// ended by itself; where `sysexits.h` has a code for the case, it is that one.
@@ -316,11 +316,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error for a process that could not be stopped: it has ended, or the kernel says why.
+    #[must_use]
+    pub fn stop(pid: i32, error: io::Error) -> Self {
+        match target::is_alive(pid) {
+            true => Self::Stop { pid, error },
+            false => Self::Exited { pid },
+        }
+    }
+
     /// The error for a process whose perf events may not be opened.
     #[must_use]
     pub fn perf(pid: i32, error: io::Error) -> Self {
         if error.kind() != io::ErrorKind::PermissionDenied {
-            return Self::Stop { pid, error };
+            return Self::stop(pid, error);
         }
         let (why, remedy) = permission::explain_perf(Path::new("/proc"));
         Self::Perf { pid, why, remedy }

@@ -70,7 +70,7 @@ fn hold(pid: i32, tracees: &mut BTreeMap<i32, i32>) -> Result<(), Error> {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     return Err(target::denied(pid));
                 }
-                Err(error) => return Err(Error::Stop { pid, error }),
+                Err(error) => return Err(Error::stop(pid, error)),
             }
         }
         let until = Instant::now() + PATIENCE;

@@ -126,7 +126,7 @@ impl Worker {
         match refuse::check(pid) {
             Err(error) => error,
             Ok(()) if error.kind() == io::ErrorKind::PermissionDenied => target::denied(pid),
-            Ok(()) => Error::Stop { pid, error },
+            Ok(()) => Error::stop(pid, error),
         }
     }
 

@@ -41,7 +41,7 @@ pub(super) fn sample(
                 beat_ns: if times { period_ns } else { BEAT_NS },
             };
             let growth = Growth::new(first, recorder, rate_hz, period, times);
-            let growth = growth.map_err(|error| Error::Stop { pid, error });
+            let growth = growth.map_err(|error| Error::stop(pid, error));
             run(plan, stops, growth, spool, asked)
         }
         Some(Stops::Exact) | None => {
