@@ -9,7 +9,7 @@ use std::io::{self, Write};
 
 use inferno::flamegraph::color::{Color, PaletteMap};
 use inferno::flamegraph::{Direction, TextTruncateDirection, from_lines};
-use onlooker_recording::tables::{Tables, WeightKind};
+use onlooker_recording::tables::{Tables, Totals, WeightKind};
 
 use crate::fold::Folded;
 use crate::labels::{Labelled, labelled};
@@ -50,8 +50,10 @@ pub(crate) fn write(
     let mut settings = inferno::flamegraph::Options::default();
     settings.title = title;
     settings.subtitle = Some(subtitle);
-    // The whole line, which the picture has no room for. In a comment there is no `--`.
-    settings.notes = summary_line(tables.counts()).replace("--", "- -");
+    if has_clock(tables.counts()) {
+        // The whole line, which the picture has no room for. In a comment there is no `--`.
+        settings.notes = summary_line(tables.counts()).replace("--", "- -");
+    }
     settings.count_name = count_name(options.selection.weight).to_owned();
     settings.direction = Direction::Inverted;
     settings.text_truncate_direction = TextTruncateDirection::Right;
@@ -62,6 +64,11 @@ pub(crate) fn write(
     // For the frames that stand for what is not drawn, which have no place in the palette.
     settings.deterministic = true;
     from_lines(&mut settings, lines.iter().map(String::as_str), out)
+}
+
+/// Whether it was recorded over time; what was read at once has no ticks to tell of.
+fn has_clock(totals: &Totals) -> bool {
+    (totals.ticks, totals.duration_ns) != (0, 0)
 }
 
 /// `program — Python 3.12.1`.
@@ -90,8 +97,7 @@ pub(crate) fn title(tables: &Tables) -> String {
 fn subtitle(tables: &Tables, weight: WeightKind, summary: &Summary) -> String {
     let counts = tables.counts();
     let in_bytes = matches!(weight, WeightKind::BytesGrown | WeightKind::BytesKept);
-    // What was read at once had no clock.
-    let mut line = if in_bytes && (counts.ticks, counts.duration_ns) == (0, 0) {
+    let mut line = if in_bytes && !has_clock(counts) {
         format!(
             "{} in {} stacks",
             crate::units::bytes(summary.weight as f64),

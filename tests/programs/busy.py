@@ -73,7 +73,7 @@ def edges():
     genexpr = "leaf.<locals>.<genexpr>" if qualified else "<genexpr>"
     found = []
     for node in ast.walk(tree):
-        if not isinstance(node, ast.FunctionDef) or node.name in ("edges", "spin", "begin"):
+        if not isinstance(node, ast.FunctionDef) or node.name in ("edges", "größen", "begin"):
             continue
         caller = init if node.name == "__init__" else node.name
         for call in ast.walk(node):
@@ -88,7 +88,7 @@ def edges():
     return found
 
 
-def spin(depth):
+def größen(depth):
     size = 0
     while True:
         size += 1
@@ -97,7 +97,7 @@ def spin(depth):
 
 def begin(started, depth):
     started.release()
-    spin(depth)
+    größen(depth)
 
 
 def stop():
@@ -113,4 +113,4 @@ known = edges()
 threading.Thread(target=stop, name="stdin", daemon=True).start()
 oracle.wait([oracle.start(begin, (depth,), "busy-%d" % n) for n in range(threads)])
 os.write(1, oracle.encode(oracle.message([], edges=known)))
-spin(depth)
+größen(depth)
