@@ -74,6 +74,17 @@ impl Type {
         self.flags & HAVE_GC != 0
     }
 
+    /// How small an instance can be: `tp_basicsize`, but for `str`, whose compact ASCII form is a
+    /// shorter struct (`PyASCIIObject`, `Include/cpython/unicodeobject.h`: 48 bytes up to 3.11, 40
+    /// from 3.12 on).
+    pub(crate) fn least_bytes(&self) -> u64 {
+        if self.flags & fields::FLAG_STR != 0 {
+            self.basic_bytes.min(40)
+        } else {
+            self.basic_bytes
+        }
+    }
+
     /// Whether it was made at run time.
     #[must_use]
     pub fn is_heap_type(&self) -> bool {
@@ -218,7 +229,7 @@ impl Types {
                 continue;
             };
             let found = &self.types[index as usize];
-            if found.distance != distance || distance + found.basic_bytes > block.len() as u64 {
+            if found.distance != distance || distance + found.least_bytes() > block.len() as u64 {
                 continue;
             }
             let count = u64_at(block, distance).unwrap_or_default();

@@ -84,7 +84,8 @@ impl Pymalloc {
         for table in &tables {
             this.arenas.extend(arenas::read(space, geometry, table));
             if let Some(raw) = table.raw_blocks {
-                *this.raw_blocks.get_or_insert(0) += raw;
+                let sum = this.raw_blocks.get_or_insert(0);
+                *sum = sum.saturating_add(raw);
             }
         }
         if tables.is_empty()

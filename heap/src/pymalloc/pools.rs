@@ -112,7 +112,7 @@ fn free_blocks(bytes: &[u8], addr: RemoteAddr, header: &Header) -> Option<(Bits,
     let mut free = header.free;
     while free != 0 {
         let offset = free.checked_sub(addr.0 + POOL_HEADER_BYTES)?;
-        let index = offset / u64::from(header.size);
+        let index = offset.checked_div(u64::from(header.size))?;
         let inside = index < u64::from(header.carved);
         if !inside || !offset.is_multiple_of(u64::from(header.size)) || !bits.set(index as usize) {
             return None;

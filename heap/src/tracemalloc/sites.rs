@@ -69,7 +69,7 @@ pub fn sites(snapshot: &Snapshot, by: By) -> Vec<Site> {
         };
         let place = shown.iter().map(|frame| named(snapshot, *frame, by));
         let sum = sums.entry(place.collect()).or_default();
-        sum.0 += traces.count;
+        sum.0 = sum.0.saturating_add(traces.count);
         sum.1 = sum.1.saturating_add(traces.bytes);
     }
     let mut sites: Vec<Site> = sums

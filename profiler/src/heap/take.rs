@@ -15,6 +15,7 @@ use crate::attach::{self, Attached};
 use crate::error::Error;
 use crate::stop;
 use crate::target;
+use crate::target::memory::FileMemory;
 
 /// How often what changed while it was copied is copied again.
 const ROUNDS: usize = 8;
@@ -66,11 +67,11 @@ pub fn take(
     options: Options,
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<Taken, Error> {
-    let mut attached = attach::attach(pid, attach::STARTING)?;
+    let attached = attach::attach(pid, attach::STARTING)?;
     let layout = attached.sampler.layout().clone();
     let roots = roots::find(pid, layout.version, attached.sampler.runtime());
     let stacks = thread_ids(&attached);
-    let memory = attached.sampler.memory_mut();
+    let memory = &mut FileMemory::open(pid).map_err(|error| target::refused(pid, &error))?;
     let mut pause_ns = None;
     let (copied, walk) = if options.pause {
         let mut pauses = 0;

@@ -178,7 +178,7 @@ fn anonymous<M: ReadMemory>(
     mapping: &Mapping,
     pagemap: &PageMap,
 ) -> Kind {
-    if !mapping.is_writable() || !mapping.is_private() {
+    if !mapping.is_writable() || !mapping.is_private() || mapping.sizes.rss_bytes == 0 {
         return Kind::Other;
     }
     let Ok(pages) = pagemap.read(mapping.start, mapping.end) else {

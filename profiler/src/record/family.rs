@@ -30,6 +30,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(3);
 const LAST_RETRY: Duration = Duration::from_millis(500);
 /// What has not become Python in this time is not Python; it is looked at seldom from then on.
 const BECOMES_PYTHON: Duration = Duration::from_secs(1);
+/// After the end of the root nobody waits for what has not been Python for so long: a daemon that
+/// the program has left behind.
+const STAYS_OTHER: Duration = Duration::from_secs(5);
 
 /// What the finder says.
 #[derive(Debug)]
@@ -159,7 +162,7 @@ impl Family {
             }
             let start = Instant::now();
             self.look();
-            if self.members.is_empty() {
+            if self.is_over() {
                 let _ = self.news.send(News::AllGone);
                 return;
             }
@@ -171,6 +174,17 @@ impl Family {
             pause = (start.elapsed() * LOOK_SHARE).clamp(slow, LOOK_AT_LEAST_EVERY);
             self.attach();
         }
+    }
+
+    /// Whether nobody is left, or after the end of the root only programs that are no Python.
+    fn is_over(&self) -> bool {
+        let waits_for = |member: &Member| match member.phase {
+            Phase::Sampled => true,
+            Phase::Try { .. } => member.since.elapsed() < STAYS_OTHER,
+            Phase::Refused => false,
+        };
+        let root = self.members.contains_key(&self.root);
+        !root && !self.members.values().any(waits_for)
     }
 
     fn tell(&self, news: News) {

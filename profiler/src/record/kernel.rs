@@ -111,11 +111,15 @@ impl KernelThread {
         }
     }
 
-    /// Whether it is on a CPU or could be; `None` when the thread is gone. The thread is known
-    /// not to have run since `rests_ns`.
-    pub fn runs(&mut self, now_ns: u64, rests_ns: u64) -> Option<bool> {
+    /// Whether it sleeps at this very moment; false where it was asked too lately to ask again.
+    pub fn sleeps_now(&mut self, now_ns: u64) -> bool {
+        self.runs(now_ns) == Some(false) && self.runs.is_some_and(|(read_ns, _)| read_ns == now_ns)
+    }
+
+    /// Whether it is on a CPU or could be; `None` when the thread is gone.
+    pub fn runs(&mut self, now_ns: u64) -> Option<bool> {
         if let Some((read_ns, runs)) = self.runs
-            && (now_ns < read_ns + AT_MOST_EVERY_NS || rests_ns <= read_ns)
+            && now_ns < read_ns + AT_MOST_EVERY_NS
         {
             return runs;
         }
@@ -188,10 +192,10 @@ mod tests {
         let pid = std::process::id().cast_signed();
         let mut first = KernelThread::new(pid, pid, &budget);
         let mut second = KernelThread::new(pid, pid, &budget);
-        assert!(first.runs(0, 0).is_some() && second.runs(0, 0).is_some());
+        assert!(first.runs(0).is_some() && second.runs(0).is_some());
         assert!(first.stat.open.is_some() && second.stat.open.is_none());
         drop(first);
-        assert!(second.runs(AT_MOST_EVERY_NS, 1).is_some());
+        assert!(second.runs(AT_MOST_EVERY_NS).is_some());
         assert!(second.stat.open.is_some());
         assert_eq!(budget.0.load(Ordering::Relaxed), 0);
     }

@@ -85,6 +85,15 @@ impl ProcessRows {
         let known = self.threads.get_mut(&identity(stack))?;
         known.kernel.as_mut()
     }
+
+    /// Whether every thread is known to the kernel and sleeps at this very moment.
+    pub fn all_sleep(&mut self, now_ns: u64) -> bool {
+        !self.threads.is_empty()
+            && self.threads.values_mut().all(|thread| {
+                let kernel = thread.kernel.as_mut();
+                kernel.is_some_and(|kernel| kernel.sleeps_now(now_ns))
+            })
+    }
 }
 
 /// What is kept of one thread between samples.

@@ -162,8 +162,9 @@ impl Standing {
     /// Reads the stacks of a thread that stands still.
     pub(super) fn read(&mut self, tid: i32) -> Read {
         if !self.attached {
-            // A program that has just been started by exec: there may be one soon.
-            return Read::Nothing;
+            // A program that has just been started by exec: there may be one soon, which turns
+            // the events of its threads on again.
+            return Read::NotPython;
         }
         if !self.knows(tid) && self.scan().is_err() {
             return Read::Nothing;

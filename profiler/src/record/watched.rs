@@ -27,8 +27,6 @@ pub(super) struct Watched {
     files: FileBudget,
     /// Ticks in a row that saw no thread.
     empty_ticks: u32,
-    /// No thread has run since.
-    rests_ns: u64,
 }
 
 impl Watched {
@@ -43,7 +41,6 @@ impl Watched {
             session: Session::new(newcomer.attached, rate_hz),
             files: files.clone(),
             empty_ticks: 0,
-            rests_ns: 0,
         }
     }
 
@@ -53,9 +50,10 @@ impl Watched {
 
     /// Takes a sample of all threads; false when the process runs no interpreter any more.
     pub(super) fn sample(&mut self, recorder: &mut Recorder, now_ns: u64) -> Result<bool, Error> {
-        self.session.sample_what_ran(TRIES)?;
-        if !self.session.at_rest() {
-            self.rests_ns = now_ns;
+        if self.rows.all_sleep(now_ns) {
+            self.session.sample_if_it_ran(TRIES)?;
+        } else {
+            self.session.sample(TRIES)?;
         }
         if !self.session.has_interpreter() {
             recorder.lost("no interpreter", 1);
@@ -69,14 +67,7 @@ impl Watched {
         let every_ns = questions_every_ns(threads);
         for stack in self.session.stacks() {
             let state = match self.rows.kernel(stack) {
-                Some(kernel) => state(
-                    &self.session,
-                    stack,
-                    kernel,
-                    (now_ns, self.rests_ns),
-                    held,
-                    every_ns,
-                ),
+                Some(kernel) => state(&self.session, stack, kernel, now_ns, held, every_ns),
                 None => State {
                     holds_gil: stack.owns_gil,
                     waits_for_gil: stack.gil_requested == Some(true),
@@ -185,11 +176,11 @@ fn state(
     session: &Session,
     stack: &ThreadStack,
     kernel: &mut KernelThread,
-    (now_ns, rests_ns): (u64, u64),
+    now_ns: u64,
     held: bool,
     every_ns: u64,
 ) -> State {
-    let runs = kernel.runs(now_ns, rests_ns);
+    let runs = kernel.runs(now_ns);
     let sleeping = runs == Some(false);
     // While nobody has the lock nobody waits for it.
     let may_wait = stack.gil_requested.is_some() || (sleeping && held);

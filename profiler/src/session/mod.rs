@@ -201,13 +201,6 @@ impl Session {
         self.stacks.iter().filter(|stack| stack.current)
     }
 
-    /// Whether no thread of the process has run since the sample before: then the last sample is
-    /// that one.
-    #[must_use]
-    pub fn at_rest(&self) -> bool {
-        self.rest.is()
-    }
-
     /// How many threads the last sample of all threads has seen.
     #[must_use]
     pub fn threads(&self) -> usize {
@@ -245,12 +238,12 @@ impl Session {
         self.take(tries)
     }
 
-    /// The same, but where no thread of the process has run since the last sample, that one
-    /// stands for this one and nothing is read ([`at_rest`](Self::at_rest)).
+    /// The same for a process all of whose threads were just seen to sleep: where none of them has
+    /// run since the last sample, that one stands for this one and nothing is read.
     ///
     /// # Errors
     /// As [`sample`](Self::sample).
-    pub fn sample_what_ran(&mut self, tries: usize) -> Result<(), Error> {
+    pub fn sample_if_it_ran(&mut self, tries: usize) -> Result<(), Error> {
         if self.rest.continues(self.fast) {
             return Ok(());
         }
@@ -359,6 +352,10 @@ impl Session {
                 });
             self.places.truncate(index);
             self.places.push(place);
+            if thread.samples <= 1 {
+                // Another thread state stood here before: nothing of it was compared.
+                self.stacks[place].resolved.clear();
+            }
         }
         self.places.truncate(self.sampler.threads().len());
     }

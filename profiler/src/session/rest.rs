@@ -1,9 +1,10 @@
 //! A process that has not run is as it was: nothing of it need be read again.
 //!
 //! The kernel counts the time that all threads of a process have run, in nanoseconds, and tells
-//! it in one short call whoever asks. While it stands still, no thread has executed an
-//! instruction: stacks, locks and lists are those of the last sample. (A clock that leaves out
-//! time stolen by a hypervisor may miss a moment; the worst is a stack that was, a moment ago.)
+//! it in one short call whoever asks. What a thread has run is added when it leaves its CPU, and
+//! at ticks while it runs (`thread_group_cputime`, `kernel/sched/cputime.c`). So while all threads
+//! sleep and the clock stands still, none has executed an instruction: stacks, locks and lists
+//! are those of the last sample. The clock alone says nothing of a thread that runs now.
 
 use std::time::Duration;
 
@@ -17,7 +18,6 @@ pub(super) struct Rest {
     before: Option<Duration>,
     /// What it showed last.
     now: Option<Duration>,
-    rests: bool,
 }
 
 impl Rest {
@@ -28,30 +28,23 @@ impl Rest {
             clock: ClockId::from_raw((!pid << 3) | 2),
             before: None,
             now: None,
-            rests: false,
         }
     }
 
-    /// Whether the process has not run since before the last sample; `fast` when samples come so
-    /// fast that it is not worth the question.
+    /// Whether a process all of whose threads sleep has not run since before the last sample;
+    /// `fast` when samples come so fast that it is not worth the question.
     pub(super) fn continues(&mut self, fast: bool) -> bool {
         self.now = if fast {
             None
         } else {
             clock_gettime(self.clock).ok().map(Duration::from)
         };
-        self.rests = self.now.is_some() && self.now == self.before;
-        self.rests
+        self.now.is_some() && self.now == self.before
     }
 
     /// Notes that a sample was read, and whether it may be kept.
     pub(super) fn read(&mut self, keep: bool) {
         self.before = self.now.filter(|_| keep);
-    }
-
-    /// Whether the process has not run.
-    pub(super) fn is(&self) -> bool {
-        self.rests
     }
 }
 
@@ -75,9 +68,7 @@ mod tests {
             rest.read(true);
             std::thread::yield_now();
         }
-        assert!(rest.is());
         assert!(!rest.continues(true), "not asked at high rates");
-        assert!(!rest.is());
 
         rest.read(true);
         assert!(

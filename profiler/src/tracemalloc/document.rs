@@ -228,7 +228,7 @@ impl Document {
                 count: 0,
                 bytes: 0,
             });
-            sum.count += traces.count;
+            sum.count = sum.count.saturating_add(traces.count);
             sum.bytes = sum.bytes.saturating_add(traces.bytes);
         }
         let sites = onlooker_heap::tracemalloc::sites(snapshot, by);

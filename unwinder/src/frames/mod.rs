@@ -129,9 +129,9 @@ impl Cursor {
 
     /// Goes on to the frame's link.
     fn follow(&mut self, link: RemoteAddr) {
-        if self.steps == self.next_anchor {
+        if self.steps >= self.next_anchor {
             self.anchor = self.next;
-            self.next_anchor *= 2;
+            self.next_anchor = 2 * self.steps;
         }
         self.steps += 1;
         self.next = link;
