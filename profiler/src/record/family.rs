@@ -3,7 +3,7 @@
 //!
 //! A process belongs to the family when it is the root or the child of a member, Python or not:
 //! launchers and shells stand between. A child whose parent has ended comes to us when we have
-//! started the root ([`kin::adopt_orphans`]); else it is found while its parent lives. Once found
+//! started the root (`kin::adopt_orphans`); else it is found while its parent lives. Once found
 //! it is followed to its end, whoever its parent is by then.
 
 use std::collections::{HashMap, HashSet};
