@@ -43,6 +43,7 @@ use refuse::check;
 
 use crate::error::Error;
 use crate::sys::perf::Kind;
+use crate::sys::ptrace;
 use worker::Worker;
 
 /// What is to be watched.
@@ -117,13 +118,15 @@ pub struct StopThread<W> {
     thread: Option<JoinHandle<(W, Ended)>>,
 }
 
-/// Checks that a process may be stopped, and blocks SIGCHLD, which tells of stops, in the calling
+/// Checks that a process may be stopped, and blocks SIGCHLD, which tells of stops (even where it
+/// was inherited as ignored), in the calling
 /// thread and those that it starts from now on. Any other thread would take it away.
 ///
 /// # Errors
 /// Why the process cannot be stopped.
 pub fn prepare(pid: i32) -> Result<(), Error> {
     check(pid)?;
+    ptrace::hear_of_stops().map_err(|error| Error::stop(pid, error))?;
     let mut child = SigSet::empty();
     child.add(Signal::SIGCHLD);
     child.thread_block().map_err(|error| Error::Stop {

@@ -8,6 +8,20 @@ use std::mem::MaybeUninit;
 
 use super::check;
 
+/// Lets the kernel tell of stops: SIGCHLD is not sent to a tracer that ignores it, and whoever
+/// started us may have left it so (`SIG_IGN` survives exec).
+///
+/// # Errors
+/// None that the kernel documents for SIGCHLD.
+pub fn hear_of_stops() -> io::Result<()> {
+    // SAFETY: SIG_DFL is no handler, so no code of ours runs in one.
+    let old = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    if old == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// A request to ptrace whose data is a number.
 fn request(request: libc::c_uint, tid: i32, data: usize) -> io::Result<()> {
     // SAFETY: for the requests that this module makes, `data` is a number (options or a signal)
