@@ -23,6 +23,7 @@
 
 pub mod blocks;
 pub mod census;
+mod figures;
 pub mod gather;
 pub mod gc;
 pub mod guards;

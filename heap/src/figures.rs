@@ -1,0 +1,164 @@
+//! The figures of a census.
+
+use std::collections::BTreeMap;
+
+use onlooker_unwinder::memory::RemoteAddr;
+use rustc_hash::FxHashMap;
+
+use crate::blocks::{Blocks, NO_TYPE, Use};
+use crate::gc::Lists;
+use crate::guards::Violation;
+use crate::malloc::Heap;
+use crate::names::Name;
+use crate::types::Types;
+
+/// What is counted of one type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeCount {
+    /// Its name.
+    pub name: Name,
+    /// Live objects.
+    pub count: u64,
+    /// Their blocks and the separate blocks that only they own.
+    pub own_bytes: u64,
+    /// Their blocks alone.
+    pub block_bytes: u64,
+    /// Those that the garbage collector knows.
+    pub gc_tracked: u64,
+}
+
+/// A large object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Large {
+    /// Its address.
+    pub addr: RemoteAddr,
+    /// Its type.
+    pub name: Name,
+    /// Its block and what only it owns.
+    pub own_bytes: u64,
+}
+
+/// Count and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// How many.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What is counted of one interpreter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interpreter {
+    /// 0 is the main one.
+    pub id: i64,
+    /// The lists of its garbage collector; `None` where they were not found.
+    pub lists: Option<Lists>,
+}
+
+/// Blocks of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeClass {
+    /// Their size.
+    pub block_bytes: u32,
+    /// In use.
+    pub used: u64,
+    /// Carved and free, or not carved yet, in pools that are in use.
+    pub free: u64,
+}
+
+/// An arena and what is in use of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArenaUse {
+    /// First address.
+    pub start: u64,
+    /// Size.
+    pub bytes: u64,
+    /// Bytes of blocks in use.
+    pub used_bytes: u64,
+    /// The type of which most bytes are in it.
+    pub pinned_by: u32,
+}
+
+/// The answer.
+#[derive(Debug)]
+pub struct Census {
+    /// All blocks and what they are.
+    pub blocks: Blocks,
+    /// Heaps of malloc.
+    pub heaps: Vec<Heap>,
+    /// All types.
+    pub types: Types,
+    /// The name of each type, by its number; empty for one without objects.
+    pub names: Vec<Name>,
+    /// Types with objects, most bytes first; types of one name together.
+    pub counts: Vec<TypeCount>,
+    /// Live objects.
+    pub objects: u64,
+    /// Objects that only the lists of the garbage collector led to.
+    pub reached: Sum,
+    /// Immortal ones among them (3.12+).
+    pub immortal: u64,
+    /// Frozen by `gc.freeze`.
+    pub frozen: u64,
+    /// Blocks in use, by what they are.
+    pub uses: BTreeMap<Use, Sum>,
+    /// The largest objects, largest first.
+    pub largest: Vec<Large>,
+    /// The interpreters, the newest first.
+    pub interpreters: Vec<Interpreter>,
+    /// By size.
+    pub size_classes: Vec<SizeClass>,
+    /// By address.
+    pub arenas: Vec<ArenaUse>,
+    /// Blocks by domain, where the debug allocator is in use.
+    pub domains: Option<BTreeMap<&'static str, Sum>>,
+    /// Guards that were overwritten, with the type of the object.
+    pub violations: Vec<(Violation, Option<u32>)>,
+}
+
+pub(crate) fn size_classes(blocks: &Blocks) -> Vec<SizeClass> {
+    let mut classes: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    for pool in blocks.pymalloc.pools.iter().filter(|pool| pool.size > 0) {
+        let class = classes.entry(pool.size).or_default();
+        let all = blocks.geometry.blocks(pool.size.into());
+        class.0 += u64::from(pool.count);
+        class.1 += all.saturating_sub(pool.count.into());
+    }
+    classes
+        .into_iter()
+        .map(|(block_bytes, (used, free))| SizeClass {
+            block_bytes,
+            used,
+            free,
+        })
+        .collect()
+}
+
+pub(crate) fn arenas(blocks: &Blocks) -> Vec<ArenaUse> {
+    let mut found = Vec::with_capacity(blocks.pymalloc.arenas.len());
+    let pools = &blocks.pymalloc.pools;
+    for arena in &blocks.pymalloc.arenas {
+        let from = pools.partition_point(|pool| pool.addr.0 < arena.start);
+        let to = pools.partition_point(|pool| pool.addr.0 < arena.end());
+        let mut used_bytes = 0;
+        let mut by_type: FxHashMap<u32, u64> = FxHashMap::default();
+        for (at, pool) in pools.iter().enumerate().take(to).skip(from) {
+            used_bytes += u64::from(pool.count) * u64::from(pool.size);
+            let first = blocks.first_of(at) as usize;
+            for of in &blocks.types[first..first + pool.carved as usize] {
+                if *of != NO_TYPE {
+                    *by_type.entry(*of).or_default() += u64::from(pool.size);
+                }
+            }
+        }
+        let most = by_type.into_iter().max_by_key(|(of, bytes)| (*bytes, *of));
+        found.push(ArenaUse {
+            start: arena.start,
+            bytes: arena.len,
+            used_bytes,
+            pinned_by: most.map_or(NO_TYPE, |(of, _)| of),
+        });
+    }
+    found
+}
