@@ -9,7 +9,7 @@
 //! A test breaks a valid image with [`Arena::put_u64`] and says what must come of it.
 
 // Every test file is a crate of its own and uses a part of this.
-#![allow(dead_code, unused_imports)]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 mod arena;
 mod layouts;

@@ -14,7 +14,7 @@
 //! The protocol between a target and its test is told in `tests/README.md`.
 
 // Every test file is a crate of its own and uses a part of this.
-#![allow(dead_code, unused_imports)]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 mod disguise;
 mod embed;

@@ -2,7 +2,10 @@
 //!
 //! One test only: the allocator counts the whole process, and a second test beside it would
 //! be counted too.
-#![allow(unsafe_code)]
+#![allow(
+    unsafe_code,
+    reason = "an allocator that counts cannot be written without"
+)]
 
 #[path = "../../tests/fake/mod.rs"]
 mod fake;

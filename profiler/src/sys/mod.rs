@@ -4,7 +4,7 @@
 //! The only unsafe code of the project. Every function here is safe to call: what may go wrong
 //! is an [`io::Error`], and no function hands out memory that it does not own.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "the one module that may; see above")]
 
 pub mod pagemap;
 pub mod perf;

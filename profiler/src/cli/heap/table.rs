@@ -12,7 +12,7 @@ const BAR: usize = 60;
 
 /// Bytes in the unit that reads best.
 fn size(bytes: u64) -> String {
-    #[allow(clippy::cast_precision_loss)]
+    #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
     let exact = bytes as f64;
     match bytes {
         0..0x400 => format!("{bytes} B"),
