@@ -1,13 +1,12 @@
-"""Calls all the time, on top of DEPTH plain frames, until standard input closes.
+"""Calls all the time, on top of DEPTH plain frames, in one thread, for ten minutes or until it is ended.
 
 usage: calls.py [DEPTH] [turns TURNS]      (default: 20)
 
 With `turns` it does so much work for each line that it reads, and prints how many seconds that took.
 """
 
-import os
+import signal
 import sys
-import threading
 import time
 
 
@@ -36,17 +35,11 @@ def deep(depth, turns):
     return work(turns)
 
 
-def stop():
-    while os.read(0, 4096):
-        pass
-    os._exit(0)
-
-
 depth = int(sys.argv[1]) if len(sys.argv) > 1 else 20
 turns = int(sys.argv[3]) if "turns" in sys.argv[2:3] else -1
 sys.setrecursionlimit(depth + 1000)
 if turns < 0:
-    threading.Thread(target=stop, daemon=True).start()
+    signal.alarm(600)
     print("ready", flush=True)
     deep(depth, turns)
 else:

@@ -73,12 +73,23 @@ impl Slot {
 #[derive(Clone, Debug, Default)]
 pub struct ReadPlan {
     slots: Vec<Slot>,
+    unit: Unit,
+}
+
+/// What is read again and again at the beginning of a plan: one attempt at a thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unit {
+    /// Bytes of one.
+    pub(crate) bytes: usize,
+    /// How many the plan has, one behind the other; 0 for a plan without.
+    pub(crate) count: usize,
 }
 
 impl ReadPlan {
     /// Empties the plan and keeps its memory.
     pub fn clear(&mut self) {
         self.slots.clear();
+        self.unit = Unit::default();
     }
 
     /// Adds a slot. Empty ones are left out: the kernel would count them as read.
@@ -92,6 +103,25 @@ impl ReadPlan {
     #[must_use]
     pub fn slots(&self) -> &[Slot] {
         &self.slots
+    }
+
+    /// Notes that all slots so far are one unit, and adds it until there are `count`.
+    pub(crate) fn repeat(&mut self, count: usize) {
+        let bytes = self.slots.iter().map(|s| s.segment.len as usize).sum();
+        self.unit = Unit { bytes, count };
+        let len = self.slots.len();
+        for number in 1..count {
+            for at in 0..len {
+                let copy = u8::try_from(number).unwrap_or(u8::MAX);
+                let slot = self.slots[at];
+                self.slots.push(Slot { copy, ..slot });
+            }
+        }
+    }
+
+    /// What its beginning consists of.
+    pub(crate) fn unit(&self) -> Unit {
+        self.unit
     }
 
     /// The slots of the next call from `start` on: as many whole groups as fit. A group is

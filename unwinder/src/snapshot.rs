@@ -7,7 +7,7 @@
 use std::cell::Cell;
 
 use crate::memory::{Lookup, ReadError, ReadMemory, RemoteAddr, Segment};
-use crate::plan::{Group, ReadPlan, Slot, call_of};
+use crate::plan::{Group, ReadPlan, Slot, Unit, call_of};
 
 #[derive(Clone, Copy, Debug)]
 struct Piece {
@@ -16,6 +16,8 @@ struct Piece {
     /// Greatest `end` of this and all pieces before it: where a backward search can stop.
     max_end: u64,
     offset: usize,
+    /// Whether it belongs to a unit.
+    moves: bool,
 }
 
 /// The same memory is read so often in one plan at most.
@@ -34,7 +36,7 @@ struct Index {
 }
 
 impl Index {
-    fn insert(&mut self, slot: &Slot, len: usize, offset: usize) {
+    fn insert(&mut self, slot: &Slot, len: usize, offset: usize, moves: bool) {
         let list = match slot.copy.checked_sub(1) {
             None => &mut self.pieces,
             Some(later) => &mut self.copies[usize::from(later).min(MAX_COPIES - 2)],
@@ -50,6 +52,7 @@ impl Index {
                 end,
                 max_end: before.max(end),
                 offset,
+                moves,
             },
         );
         for piece in &mut list[at + 1..] {
@@ -63,6 +66,10 @@ impl Index {
 pub struct Snapshot {
     buf: Vec<u8>,
     filled: usize,
+    /// What the plan begins with, as far as it was read.
+    unit: Unit,
+    /// Which of the units is looked at, in bytes.
+    shift: usize,
     groups: Vec<Index>,
     segments: Vec<Segment>,
 }
@@ -81,6 +88,18 @@ impl Snapshot {
         plan: &ReadPlan,
         groups: usize,
     ) -> Result<(), ReadError> {
+        let done = self.begin(memory, plan, groups)?;
+        self.fetch(memory, &plan.slots()[done..])
+    }
+
+    /// Forgets everything and makes the first call of [`take`](Self::take); how many slots are
+    /// done with.
+    pub(crate) fn begin<M: ReadMemory>(
+        &mut self,
+        memory: &mut M,
+        plan: &ReadPlan,
+        groups: usize,
+    ) -> Result<usize, ReadError> {
         self.filled = 0;
         self.groups.resize_with(groups, Index::default);
         for index in &mut self.groups {
@@ -89,7 +108,27 @@ impl Snapshot {
             index.calls = 0;
             index.short = false;
         }
-        self.fetch(memory, plan.slots())
+        self.unit = plan.unit();
+        self.shift = 0;
+        let slots = &plan.slots()[plan.call(0)];
+        if slots.is_empty() {
+            return Ok(0);
+        }
+        let done = self.call(memory, slots)?;
+        if plan.unit().bytes > 0 {
+            self.unit.count = plan.unit().count.min(self.filled / plan.unit().bytes);
+        }
+        Ok(done)
+    }
+
+    /// How many units of the plan were read.
+    pub(crate) fn units(&self) -> usize {
+        self.unit.count
+    }
+
+    /// Looks at unit `number` from now on, and at those behind it as its later copies.
+    pub(crate) fn select(&mut self, number: usize) {
+        self.shift = number * self.unit.bytes;
     }
 
     /// Reads more slots into the same snapshot.
@@ -104,23 +143,28 @@ impl Snapshot {
         let mut next = 0;
         while next < slots.len() {
             let call = call_of(slots, next);
-            let slots = &slots[call.clone()];
-            self.segments.clear();
-            self.segments.extend(slots.iter().map(|s| s.segment));
-            let total: usize = slots.iter().map(|s| s.segment.len as usize).sum();
-            let offset = self.filled;
-            if self.buf.len() < offset + total {
-                self.buf.resize(offset + total, 0);
-            }
-            let got = match memory.read(&self.segments, &mut self.buf[offset..offset + total]) {
-                Ok(got) => got,
-                Err(ReadError::Unmapped(_)) => 0,
-                Err(error) => return Err(error),
-            };
-            next = call.start + self.place(slots, got);
-            self.filled = offset + got;
+            next = call.start + self.call(memory, &slots[call])?;
         }
         Ok(())
+    }
+
+    /// Reads slots in one call; how many are done with.
+    fn call<M: ReadMemory>(&mut self, memory: &mut M, slots: &[Slot]) -> Result<usize, ReadError> {
+        self.segments.clear();
+        self.segments.extend(slots.iter().map(|s| s.segment));
+        let total: usize = slots.iter().map(|s| s.segment.len as usize).sum();
+        let offset = self.filled;
+        if self.buf.len() < offset + total {
+            self.buf.resize(offset + total, 0);
+        }
+        let got = match memory.read(&self.segments, &mut self.buf[offset..offset + total]) {
+            Ok(got) => got,
+            Err(ReadError::Unmapped(_)) => 0,
+            Err(error) => return Err(error),
+        };
+        let done = self.place(slots, got);
+        self.filled = offset + got;
+        Ok(done)
     }
 
     /// Files the bytes of one call; returns how many slots are done with.
@@ -139,8 +183,10 @@ impl Snapshot {
                 index.calls += 1;
             }
             let len = left.min(slot.segment.len as usize);
-            if len > 0 {
-                index.insert(slot, len, offset);
+            if len > 0 && usize::from(slot.copy) < MAX_COPIES {
+                // The first unit says where the others are.
+                let moves = offset < self.unit.bytes * self.unit.count;
+                index.insert(slot, len, offset, moves);
             }
             offset += len;
             left -= len;
@@ -166,7 +212,16 @@ impl Snapshot {
         View {
             buf: &self.buf,
             pieces: index.map_or(&[], |i| &i.pieces),
+            shift: self.shift,
             hint: Cell::new(0),
+        }
+    }
+
+    /// The memory of one group, with that of another unit.
+    pub(crate) fn unit(&self, group: Group, number: usize) -> View<'_> {
+        View {
+            shift: number * self.unit.bytes,
+            ..self.view(group)
         }
     }
 
@@ -180,6 +235,7 @@ impl Snapshot {
             pieces: index
                 .and_then(|i| i.copies.get(copy))
                 .map_or(&[], Vec::as_slice),
+            shift: self.shift,
             hint: Cell::new(0),
         }
     }
@@ -208,6 +264,8 @@ impl Snapshot {
 pub struct View<'a> {
     buf: &'a [u8],
     pieces: &'a [Piece],
+    /// How much further the unit that is looked at lies than the first one.
+    shift: usize,
     /// The piece of the last answer; stacks stay in one chunk for many frames.
     hint: Cell<usize>,
 }
@@ -255,7 +313,8 @@ impl Lookup for View<'_> {
     fn bytes(&self, addr: RemoteAddr, len: usize) -> Option<&[u8]> {
         let end = addr.0.checked_add(len as u64)?;
         let piece = self.find(addr.0, end)?;
-        let offset = piece.offset + (addr.0 - piece.start) as usize;
+        let shift = if piece.moves { self.shift } else { 0 };
+        let offset = piece.offset + shift + (addr.0 - piece.start) as usize;
         self.buf.get(offset..offset + len)
     }
 }

@@ -9,9 +9,11 @@ use std::rc::Rc;
 
 use fake::{Fake, Placement, Spec, ThreadSpec, all_builds, mixed, plain};
 use onlooker_unwinder::datastack::ChunkKind;
+use onlooker_unwinder::layout::Frames;
 use onlooker_unwinder::memory::{
     Class, ReadError, ReadMemory, RecordedMemory, RemoteAddr, Segment,
 };
+use onlooker_unwinder::plan::Purpose;
 use onlooker_unwinder::sampler::Sampler;
 
 /// Memory in which a word changes as soon as it was read whole for the first time.
@@ -122,7 +124,7 @@ fn some_threads_are_sampled_alone() {
         for some in [&[1][..], &[0, 2], &[3], &[]] {
             for _ in 0..2 {
                 let before = sampler.cost(Class::Stacks);
-                sampler.sample_some(some).unwrap();
+                sampler.sample_some(some, 1).unwrap();
                 fake.assert_whole(&sampler);
                 let calls = sampler.cost(Class::Stacks).since(before).calls;
                 assert!(calls <= 1, "{some:?}: {calls} calls");
@@ -130,5 +132,72 @@ fn some_threads_are_sampled_alone() {
         }
         sampler.sample().unwrap();
         fake.assert_whole(&sampler);
+    }
+}
+
+/// One thread that is read again and again.
+fn alone(fake: &Fake) -> (Sampler<Moving>, Change) {
+    let (mut sampler, change) = moving(fake);
+    sampler.read_ahead(true);
+    sampler.leave_locks(true);
+    sampler.sample_some(&[0], 1).unwrap();
+    sampler.forget_attempts();
+    (sampler, change)
+}
+
+/// Those whose frames lie in linked chunks.
+fn with_chunks() -> impl Iterator<Item = fake::Build> {
+    let all = all_builds().into_iter();
+    all.filter(|build| matches!(build.layout.frames, Frames::Interpreter(_)))
+}
+
+#[test]
+fn one_call_has_several_attempts_and_serves_several_samples() {
+    for build in with_chunks() {
+        let fake = Fake::new(&build, &Spec::threads(vec![ThreadSpec::new(plain(200))]));
+        let (mut sampler, change) = alone(&fake);
+        let skipped = fake.threads[0].frames[3].addr.0;
+        change.set(Some((fake.link(0, 1), skipped)));
+        let before = sampler.cost(Class::Stacks);
+        let version = build.layout.version;
+        let used = sampler.sample_some(&[0], 10).unwrap();
+        assert_eq!(used, 2, "{version}: it moved behind the first attempt");
+        assert_eq!(sampler.threads()[0].copies_agree, Some(true), "{version}");
+        assert_eq!(
+            sampler.threads()[0].frames.len(),
+            fake.threads[0].frames.len() - 1
+        );
+        for _ in 0..5 {
+            assert_eq!(sampler.sample_some(&[0], 10), Ok(1), "{version}");
+            assert!(sampler.threads()[0].is_whole(), "{version}");
+        }
+        let cost = sampler.cost(Class::Stacks).since(before);
+        assert_eq!(cost.calls, 1, "{version}");
+        // A new instant is a new call.
+        sampler.forget_attempts();
+        sampler.sample_some(&[0], 10).unwrap();
+        assert_eq!(sampler.cost(Class::Stacks).since(before).calls, 2);
+    }
+}
+
+#[test]
+fn what_is_read_once_belongs_to_the_attempt_or_it_is_none() {
+    for build in with_chunks() {
+        let fake = Fake::new(&build, &Spec::threads(vec![ThreadSpec::new(plain(400))]));
+        let (mut sampler, change) = alone(&fake);
+        // A frame at the lower end of what is read again: below it things may have changed too.
+        let plan: Vec<_> = sampler.plan_of_some().slots().to_vec();
+        let top = plan
+            .iter()
+            .find(|slot| slot.purpose == Purpose::Chunk)
+            .unwrap();
+        let end = top.segment.addr.0 + u64::from(top.segment.len);
+        let frames = &fake.threads[0].frames;
+        let inside = |addr: RemoteAddr| addr >= top.segment.addr && addr.0 < end;
+        let lowest = frames.iter().rposition(|f| inside(f.addr)).unwrap();
+        change.set(Some((fake.link(0, lowest - 1), frames[lowest + 1].addr.0)));
+        let used = sampler.sample_some(&[0], 10).unwrap();
+        assert!(used > 1, "{}", build.layout.version);
+        assert_eq!(sampler.threads()[0].copies_agree, Some(true));
     }
 }

@@ -44,6 +44,11 @@ const CODES_MOVE_FOR: Duration = Duration::from_secs(10);
 /// beyond [`FAST_HZ`] that time is what limits the rate.
 const COPIES: u8 = 3;
 const FAST_COPIES: u8 = 2;
+/// Tries between two looks at the clock.
+const TRIES_AT_ONCE: usize = 16;
+/// One sample is tried for half of the time to the next, within these bounds.
+const SHORTEST_PATIENCE: Duration = Duration::from_micros(200);
+const LONGEST_PATIENCE: Duration = Duration::from_millis(5);
 /// A stack that did not change in so many attempts rests.
 const CALM_AFTER: u8 = 8;
 /// One frame that runs Python code.
@@ -132,6 +137,10 @@ pub struct Session {
     pending: Vec<usize>,
     /// Whether samples come so fast that not everything is read again for each of them.
     fast: bool,
+    /// Whether a call may serve samples to come.
+    ahead: bool,
+    /// When it is enough of trying again.
+    patience: Duration,
     lists_read: Option<Instant>,
     codes_read: Option<Instant>,
     codes_moved: Option<Instant>,
@@ -146,7 +155,9 @@ pub struct Session {
 impl Session {
     /// Watches a proven interpreter, about `rate_hz` times a second.
     #[must_use]
-    pub fn new(attached: Attached, rate_hz: f64) -> Self {
+    pub fn new(mut attached: Attached, rate_hz: f64) -> Self {
+        attached.sampler.leave_locks(rate_hz > FAST_HZ);
+        attached.sampler.read_ahead(rate_hz.is_infinite());
         let rate = if rate_hz.is_finite() {
             rate_hz.max(1.0) as usize
         } else {
@@ -162,6 +173,9 @@ impl Session {
             places: Vec::new(),
             pending: Vec::new(),
             fast: rate_hz > FAST_HZ,
+            ahead: rate_hz.is_infinite(),
+            patience: Duration::from_secs_f64(0.5 / rate_hz)
+                .clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE),
             lists_read: None,
             codes_read: None,
             codes_moved: None,
@@ -292,15 +306,8 @@ impl Session {
         let chosen = threads.filter(|(_, thread)| tstates.contains(&thread.tstate));
         self.pending.clear();
         self.pending.extend(chosen.map(|(index, _)| index));
-        let result = self.attempts_of_pending(tries.max(1));
+        let result = self.attempts_of_pending(self.sampled, tries.max(1), 0);
         result.map_err(|error| read_error(self.pid, error))
-    }
-
-    fn attempts_of_pending(&mut self, tries: usize) -> Result<(), ReadError> {
-        let now = Instant::now();
-        self.sampler.sample_some(&self.pending)?;
-        self.judge(now, tries == 1)?;
-        self.try_again(now, tries)
     }
 
     /// All threads once, then those again that were not accepted.
@@ -310,28 +317,41 @@ impl Session {
         if known {
             self.pending.clear();
             self.pending.extend(0..self.sampler.threads().len());
-            self.sampler.sample_some(&self.pending)?;
-        } else {
-            self.lists_read = Some(now);
-            self.sampler.sample()?;
-            self.pending.clear();
-            self.pending.extend(0..self.sampler.threads().len());
-            self.find_places();
+            if !self.ahead {
+                self.sampler.forget_attempts();
+            }
+            return self.attempts_of_pending(now, tries, 0);
         }
+        self.lists_read = Some(now);
+        self.sampler.sample()?;
+        self.pending.clear();
+        self.pending.extend(0..self.sampler.threads().len());
+        self.find_places();
         self.judge(now, tries == 1)?;
-        self.try_again(now, tries)
+        self.attempts_of_pending(now, tries, 1)
     }
 
-    /// The threads that were not accepted, until they are or all tries but the first are used.
-    fn try_again(&mut self, now: Instant, tries: usize) -> Result<(), ReadError> {
-        for number in 2..=tries {
-            if self.pending.is_empty() {
+    /// The pending threads, until all are accepted or `tries` are used, of which `used` are.
+    fn attempts_of_pending(
+        &mut self,
+        now: Instant,
+        tries: usize,
+        mut used: usize,
+    ) -> Result<(), ReadError> {
+        while used < tries && !self.pending.is_empty() {
+            // A target that changes its mappings all the time makes every read wait.
+            let late = used > TRIES_AT_ONCE && now.elapsed() > self.patience;
+            let next = if late { 1 } else { TRIES_AT_ONCE };
+            used += self
+                .sampler
+                .sample_some(&self.pending, next.min(tries - used))?;
+            let last = late || used >= tries;
+            self.judge(now, last)?;
+            if last {
                 break;
             }
-            self.retries += 1;
-            self.sampler.sample_some(&self.pending)?;
-            self.judge(now, number == tries)?;
         }
+        self.retries += used.saturating_sub(1) as u64;
         Ok(())
     }
 

@@ -48,7 +48,7 @@ fuzz_target!(|input: &[u8]| {
         let count = sampler.threads().len();
         (0..count).for_each(|index| sampler.read_copies(index, 3));
         let all: Vec<usize> = (0..count).collect();
-        sampler.sample_some(&all).expect("the same process");
+        sampler.sample_some(&all, 1).expect("the same process");
     }
     let _ = proof::prove(&mut sampler);
 });

@@ -166,7 +166,7 @@ impl<M: ReadMemory> Sampler<M> {
         (frames, bytes)
     }
 
-    fn current_frame(&self, index: usize, cframe: RemoteAddr) -> Option<RemoteAddr> {
+    pub(super) fn current_frame(&self, index: usize, cframe: RemoteAddr) -> Option<RemoteAddr> {
         let FrameRoot::CFrame { current_frame, .. } = self.layout.thread.root else {
             return None;
         };

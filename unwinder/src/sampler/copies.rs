@@ -5,7 +5,6 @@
 //! the rest was read. The newest frame's instruction moves all the time and proves nothing.
 
 use super::Sampler;
-use super::lay_out::TWICE_BYTES;
 use super::tracked::Thread;
 use crate::frames::{RawFrame, is_entry, objects};
 use crate::layout::{Frames, Layout};
@@ -31,7 +30,7 @@ impl<M: ReadMemory> Sampler<M> {
         if thread.copies < 2 {
             return;
         }
-        let answers = (1..thread.copies).map(|number| {
+        let answers = (1..thread.compared()).map(|number| {
             let copy = self.snapshot.later_copy(Group::thread(index), number);
             compare(&copy, thread, &self.layout)
         });
@@ -94,7 +93,7 @@ fn absent(at: usize, frame: &RawFrame, thread: &Thread, layout: &Layout) -> Abse
     if newest.is_some_and(|chunk| chunk.spans(frame.addr)) {
         let depth = newest.map(|chunk| chunk.live_end.0.saturating_sub(frame.addr.0));
         return match depth {
-            Some(depth) if depth < TWICE_BYTES / 2 => Absent::Missing,
+            Some(depth) if depth < thread.top.below() / 2 => Absent::Missing,
             _ => Absent::Below,
         };
     }

@@ -8,15 +8,14 @@ use crate::memory::{ReadMemory, RemoteAddr};
 use crate::plan::{Group, Purpose, ReadPlan, Slot};
 use crate::threads::{self, GIL_PIECE};
 
-/// So much below the top of the data stack is read twice: frames further down do not change
-/// within the microsecond that a call takes.
-pub(super) const TWICE_BYTES: u64 = 3 << 10;
 /// Pieces outside the chunks are read twice while they are so few runs of neighbours; beyond, so
 /// many newest frames are.
 const TWICE_RUNS: usize = 24;
 const TWICE_FRAMES: usize = 32;
 /// Chunks of one plan; what is beyond is read in pieces when it is missed.
 const PLAN_CHUNKS_BYTES: u64 = 256 << 20;
+/// What takes more segments is not read several times over in one call.
+const MAX_UNIT_SLOTS: usize = 6;
 /// Neighbours with a smaller gap are read as one segment: a segment costs as much as one page
 /// more, or as copying some kilobytes.
 const MERGE_GAP_BYTES: u64 = 2 << 10;
@@ -26,13 +25,19 @@ const MERGE_ENTRY_GAP_BYTES: u64 = 2 << 10;
 const ENTRY_RANGE_BUDGET_BYTES: u64 = 64 << 10;
 
 impl<M: ReadMemory> Sampler<M> {
-    /// All threads and the lists that lead to them, or some threads whose lists are known.
-    pub(super) fn lay_out(&self, plan: &mut ReadPlan, some: Option<&[usize]>) {
+    /// All threads and the lists that lead to them, or some threads whose lists are known: one
+    /// of them alone so often as `attempts` says, where that is more than 1.
+    pub(super) fn lay_out(&self, plan: &mut ReadPlan, some: Option<&[usize]>, attempts: usize) {
         plan.clear();
         let lists = some.is_none() && self.only.is_none();
-        self.lay_out_process(plan, lists);
         let mut left = PLAN_CHUNKS_BYTES;
-        let mut thread = |index| self.lay_out_thread(plan, &mut left, index);
+        if let (Some(&[index]), 2..) = (some, attempts) {
+            let units = attempts + usize::from(self.threads[index].copies) - 1;
+            self.lay_out_thread(plan, &mut left, index, units);
+            return self.lay_out_process(plan, lists);
+        }
+        self.lay_out_process(plan, lists);
+        let mut thread = |index| self.lay_out_thread(plan, &mut left, index, 1);
         match some {
             Some(some) => some.iter().copied().for_each(thread),
             None => (0..self.threads.len()).for_each(&mut thread),
@@ -40,6 +45,9 @@ impl<M: ReadMemory> Sampler<M> {
     }
 
     fn lay_out_process(&self, plan: &mut ReadPlan, lists: bool) {
+        if !lists && self.leave_locks {
+            return;
+        }
         let process = |addr: RemoteAddr, (offset, len): (u64, u64)| {
             let addr = RemoteAddr(addr.0.wrapping_add(offset));
             Slot::new(Group::PROCESS, Purpose::Process, addr, len as u32)
@@ -63,23 +71,12 @@ impl<M: ReadMemory> Sampler<M> {
         }
     }
 
-    fn lay_out_thread(&self, plan: &mut ReadPlan, left: &mut u64, index: usize) {
+    fn lay_out_thread(&self, plan: &mut ReadPlan, left: &mut u64, index: usize, units: usize) {
         let thread = &self.threads[index];
         let group = Group::thread(index);
+        let mut fill = Filler { plan, left, group };
         let state_bytes = threads::thread_state_bytes(&self.layout) as u32;
-        let mut push = |copy, purpose, addr, len| {
-            if purpose == Purpose::Chunk {
-                let Some(rest) = left.checked_sub(u64::from(len)) else {
-                    return;
-                };
-                *left = rest;
-            }
-            plan.push(Slot {
-                copy,
-                ..Slot::new(group, purpose, addr, len)
-            });
-        };
-        push(0, Purpose::ThreadState, thread.tstate, state_bytes);
+        fill.push(0, Purpose::ThreadState, thread.tstate, state_bytes);
         let chunks = &thread.learned.chunks;
         let older = chunks.get(1..).unwrap_or_default();
         let top = chunks.first().map(|newest| top_of(thread, *newest));
@@ -94,36 +91,43 @@ impl<M: ReadMemory> Sampler<M> {
         let rooted = matches!(self.layout.thread.root, FrameRoot::CFrame { .. });
         if rooted {
             // The newest frame is found through one of them.
-            entries(&mut |addr, len| push(0, Purpose::CFrame, addr, len));
+            entries(&mut |addr, len| fill.push(0, Purpose::CFrame, addr, len));
         }
         if let Some((addr, len)) = top {
-            push(0, Purpose::Chunk, addr, len);
+            fill.push(0, Purpose::Chunk, addr, len);
         }
-        others(&mut |addr, len| push(0, Purpose::Frame, addr, len));
+        others(&mut |addr, len| fill.push(0, Purpose::Frame, addr, len));
         let mut runs = 0;
         others(&mut |_, _| runs += 1);
+        let slots = fill.plan.slots().len();
+        if units > 1 && slots <= MAX_UNIT_SLOTS && !is_array(thread) {
+            fill.plan.repeat(units);
+        }
         for copy in 1..thread.copies {
+            if fill.plan.unit().count > 0 {
+                break;
+            }
             if let Some((addr, len)) = top {
-                push(copy, Purpose::Chunk, addr, len);
+                fill.push(copy, Purpose::Chunk, addr, len);
             }
             if runs <= TWICE_RUNS {
-                others(&mut |addr, len| push(copy, Purpose::Frame, addr, len));
+                others(&mut |addr, len| fill.push(copy, Purpose::Frame, addr, len));
             } else {
                 self.newest_outside(thread, &mut |addr, len| {
-                    push(copy, Purpose::Frame, addr, len);
+                    fill.push(copy, Purpose::Frame, addr, len);
                 });
             }
             if is_array(thread) {
                 // Its first piece is a header; the frames are in the pieces behind.
-                older
-                    .iter()
-                    .for_each(|(addr, len)| push(copy, Purpose::Chunk, *addr, *len));
+                for (addr, len) in older {
+                    fill.push(copy, Purpose::Chunk, *addr, *len);
+                }
             }
         }
         if !rooted {
             // An entry frame is not read twice: its neighbours in the chunk are, and between
             // two calls of the same caller it is the same.
-            entries(&mut |addr, len| push(0, Purpose::Frame, addr, len));
+            entries(&mut |addr, len| fill.push(0, Purpose::Frame, addr, len));
         }
         // The rest of the newest chunk, its header among it. One frame more than is needed, so
         // that one which begins below the top is whole in one piece.
@@ -135,10 +139,10 @@ impl<M: ReadMemory> Sampler<M> {
                 Frames::Objects(_) => 0,
             };
             let below = (top.0 - start.0 + frame).min(u64::from(*len));
-            push(0, Purpose::Chunk, *start, below as u32);
+            fill.push(0, Purpose::Chunk, *start, below as u32);
         }
         if !self.newest_chunk_only {
-            for_merged_chunks(older, |addr, len| push(0, Purpose::Chunk, addr, len));
+            for_merged_chunks(older, |addr, len| fill.push(0, Purpose::Chunk, addr, len));
         }
     }
 
@@ -163,6 +167,29 @@ impl<M: ReadMemory> Sampler<M> {
     }
 }
 
+/// Fills a plan with the slots of one thread.
+struct Filler<'a> {
+    plan: &'a mut ReadPlan,
+    /// Bytes of chunks that the plan may still have.
+    left: &'a mut u64,
+    group: Group,
+}
+
+impl Filler<'_> {
+    fn push(&mut self, copy: u8, purpose: Purpose, addr: RemoteAddr, len: u32) {
+        if purpose == Purpose::Chunk {
+            let Some(rest) = self.left.checked_sub(u64::from(len)) else {
+                return;
+            };
+            *self.left = rest;
+        }
+        self.plan.push(Slot {
+            copy,
+            ..Slot::new(self.group, purpose, addr, len)
+        });
+    }
+}
+
 fn is_array(thread: &Thread) -> bool {
     thread
         .chunks
@@ -181,9 +208,10 @@ fn top_of(thread: &Thread, (addr, len): (RemoteAddr, u32)) -> (RemoteAddr, u32) 
         .chunks
         .first()
         .map_or(end, |chunk| chunk.live_end.0.min(end));
-    let start = top.saturating_sub(TWICE_BYTES).max(addr.0) & !7;
+    let below = thread.top.below();
+    let start = top.saturating_sub(below).max(addr.0) & !7;
     // A few bytes more are cheaper than one segment more.
-    let start = if start - addr.0 < TWICE_BYTES / 2 {
+    let start = if start - addr.0 < below / 2 {
         addr.0
     } else {
         start

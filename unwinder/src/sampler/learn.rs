@@ -3,16 +3,13 @@
 use std::ops::Range;
 
 use super::Sampler;
-use super::tracked::{Outcome, Outside, Thread};
+use super::tracked::{Learned, Outcome, Outside, Thread};
 use crate::datastack::{Chunk, ChunkKind};
 use crate::frames::{Cut, is_entry, objects};
 use crate::layout::{FrameRoot, Frames, Layout};
 use crate::memory::{ReadMemory, RemoteAddr};
 use crate::threads::Root;
 
-/// The live part of the newest chunk is read with a little more, for the stack that grows
-/// before the next sample.
-const SLACK_BYTES: u64 = 1024;
 /// So many pieces outside the chunks are read on although the last sample did not need them: a
 /// generator that comes and goes, often at one of a few addresses, costs bytes then, not one
 /// more call each time. Those that were needed last are kept. A thread that needs more at its
@@ -24,6 +21,15 @@ const KEEP_SAMPLES: u64 = 1024;
 const REVIEW_EVERY: u64 = 64;
 /// A live part that claims to be longer is read only as far as frames stand in it.
 const BELIEVED_LIVE_BYTES: u64 = 1 << 20;
+
+impl Learned {
+    /// Notes how much of the newest chunk may be in use now.
+    pub(super) fn expect_live(&mut self, bytes: u64) {
+        if let Some((_, len)) = self.chunks.first_mut() {
+            *len = u32::try_from(bytes).unwrap_or(u32::MAX);
+        }
+    }
+}
 
 impl<M: ReadMemory> Sampler<M> {
     /// Drops threads that are gone.
@@ -52,11 +58,13 @@ impl<M: ReadMemory> Sampler<M> {
 fn learn_chunks(thread: &mut Thread, layout: &Layout) -> bool {
     let mut needed = std::mem::take(&mut thread.scratch);
     needed.clear();
+    let slack = thread.top.above();
     for (i, chunk) in thread.chunks.iter().enumerate() {
         let live = live_bytes(chunk, thread, layout);
         match chunk.kind {
             ChunkKind::Linked => {
-                let slack = if i == 0 { SLACK_BYTES } else { 0 };
+                // A little more, for the stack that grows before the next sample.
+                let slack = if i == 0 { slack } else { 0 };
                 let len = (live + slack).min(chunk.size);
                 needed.push((chunk.addr, u32::try_from(len).unwrap_or(u32::MAX)));
             }
@@ -84,7 +92,7 @@ fn learn_chunks(thread: &mut Thread, layout: &Layout) -> bool {
             };
             let mut end = high + frame.header_bytes;
             if i == 0 {
-                end = (end + SLACK_BYTES).min(chunk.addr.0 + chunk.size);
+                end = (end + slack).min(chunk.addr.0 + chunk.size);
             }
             needed.push((
                 RemoteAddr(low),
@@ -98,9 +106,7 @@ fn learn_chunks(thread: &mut Thread, layout: &Layout) -> bool {
     let first_fits = match (known.first(), thread.chunks.first(), needed.first()) {
         (Some((addr, len)), Some(chunk), Some(_)) if chunk.kind == ChunkKind::Linked => {
             let live = live_bytes(chunk, thread, layout);
-            *addr == chunk.addr
-                && u64::from(*len) >= live
-                && u64::from(*len) <= live + 4 * SLACK_BYTES
+            *addr == chunk.addr && u64::from(*len) >= live && u64::from(*len) <= live + 4 * slack
         }
         (Some(a), _, Some(b)) => a == b,
         (None, _, None) => true,

@@ -13,6 +13,7 @@ mod copies;
 mod lay_out;
 mod learn;
 pub mod readahead;
+mod settle;
 mod tracked;
 
 use crate::frames::{Cut, RawFrame};
@@ -45,6 +46,18 @@ pub struct Sampler<M> {
     some: Vec<usize>,
     some_plan: ReadPlan,
     some_dirty: bool,
+    /// How many attempts it is laid out for.
+    some_attempts: usize,
+    /// The first attempt of the last call that was not looked at.
+    next_attempt: usize,
+    /// How many slots of its plan it has done with.
+    done: usize,
+    /// Whether a call may serve samples to come.
+    ahead: bool,
+    /// Nothing but one thread state.
+    aim_plan: ReadPlan,
+    /// Whether samples of some threads leave out who holds the locks.
+    leave_locks: bool,
     snapshot: Snapshot,
     interpreters: Vec<InterpreterState>,
     threads: Vec<Thread>,
@@ -69,6 +82,12 @@ impl<M: ReadMemory> Sampler<M> {
             some: Vec::new(),
             some_plan: ReadPlan::default(),
             some_dirty: true,
+            some_attempts: 1,
+            next_attempt: usize::MAX,
+            done: 0,
+            ahead: false,
+            aim_plan: ReadPlan::default(),
+            leave_locks: false,
             snapshot: Snapshot::default(),
             interpreters: Vec::new(),
             threads: Vec::new(),
@@ -179,19 +198,41 @@ impl<M: ReadMemory> Sampler<M> {
         result
     }
 
+    /// Whether [`sample_some`](Self::sample_some) leaves out who holds the locks: then that is as
+    /// it was in the last sample of all threads.
+    pub fn leave_locks(&mut self, leave: bool) {
+        self.leave_locks = leave;
+        self.some_dirty = true;
+    }
+
+    /// Whether a call may serve several samples of one thread: as many as there can be in a
+    /// time, each at an instant of its own, a microsecond apart.
+    pub fn read_ahead(&mut self, ahead: bool) {
+        self.ahead = ahead;
+    }
+
+    /// Begins a new instant: what was read before is not looked at any more.
+    pub fn forget_attempts(&mut self) {
+        self.next_attempt = usize::MAX;
+    }
+
     /// Takes one more sample of some of the threads of the last one, by their index, without
-    /// following the lists: one short call.
+    /// following the lists: one short call. One thread that moves meanwhile is read again, up
+    /// to `tries` times in all; how often it was read is the answer.
     ///
     /// # Errors
     /// When the process is gone or may not be read.
-    pub fn sample_some(&mut self, threads: &[usize]) -> Result<(), ReadError> {
+    pub fn sample_some(&mut self, threads: &[usize], tries: usize) -> Result<usize, ReadError> {
         if self.some != threads {
             self.some.clear();
             self.some.extend_from_slice(threads);
             self.some_dirty = true;
         }
+        if self.some_dirty {
+            self.next_attempt = usize::MAX;
+        }
         let class = self.memory.set_class(Class::Stacks);
-        let result = self.sample_chosen();
+        let result = self.sample_chosen(tries);
         self.memory.set_class(class);
         result
     }
@@ -213,10 +254,11 @@ impl<M: ReadMemory> Sampler<M> {
     }
 
     fn sample_stacks(&mut self) -> Result<(), ReadError> {
+        self.next_attempt = usize::MAX;
         if self.dirty {
             self.dirty = false;
             let mut plan = std::mem::take(&mut self.plan);
-            self.lay_out(&mut plan, None);
+            self.lay_out(&mut plan, None, 1);
             self.plan = plan;
         }
         self.threads.iter_mut().for_each(Thread::begin);
@@ -251,30 +293,25 @@ impl<M: ReadMemory> Sampler<M> {
         Ok(())
     }
 
-    fn sample_chosen(&mut self) -> Result<(), ReadError> {
+    fn sample_chosen(&mut self, tries: usize) -> Result<usize, ReadError> {
         let some = std::mem::take(&mut self.some);
-        if self.some_dirty {
-            self.some_dirty = false;
-            let mut plan = std::mem::take(&mut self.some_plan);
-            self.lay_out(&mut plan, Some(&some));
-            self.some_plan = plan;
-        }
         for index in &some {
             self.threads[*index].begin();
             self.threads[*index].seen = true;
         }
-        let result = self.sample_known(&some);
+        let result = self.sample_known(&some, tries);
         self.some = some;
         result
     }
 
-    fn sample_known(&mut self, some: &[usize]) -> Result<(), ReadError> {
-        self.snapshot
-            .take(&mut self.memory, &self.some_plan, self.threads.len() + 1)?;
+    fn sample_known(&mut self, some: &[usize], tries: usize) -> Result<usize, ReadError> {
+        let used = self.settle(some, tries)?;
         for _ in 0..MAX_ROUNDS {
             self.misses.clear();
-            // A holder that could not be read is none.
-            let _ = self.read_holders();
+            if !self.leave_locks {
+                // A holder that could not be read is none.
+                let _ = self.read_holders();
+            }
             for index in some {
                 self.advance(*index);
             }
@@ -287,7 +324,7 @@ impl<M: ReadMemory> Sampler<M> {
             self.conclude(*index);
             self.learn(*index);
         }
-        Ok(())
+        Ok(used)
     }
 
     /// What the snapshot says about a thread, before threads that are gone are dropped and the

@@ -1,5 +1,6 @@
 //! What a sampler keeps of one thread: the stack of the last sample and what to read next time.
 
+use super::settle::Top;
 use crate::datastack::{ChainEnd, Chunk, ChunkError};
 use crate::frames::{Cursor, Cut, Known, RawFrame};
 use crate::memory::RemoteAddr;
@@ -67,6 +68,8 @@ pub struct Thread {
     pub(super) calls: u32,
     /// How often its stack is read in one call.
     pub(super) copies: u8,
+    /// Where its top is expected.
+    pub(super) top: Top,
     pub(super) seen: bool,
     pub(super) chain: Option<ChainEnd>,
     pub(super) cursor: Option<Cursor>,
@@ -95,6 +98,7 @@ impl Thread {
             samples: 0,
             calls: 0,
             copies: 1,
+            top: Top::default(),
             seen: false,
             chain: None,
             cursor: None,
@@ -112,6 +116,16 @@ impl Thread {
         self.learned = Learned::default();
         // A frame that is as it was would not be learnt again.
         self.outcome = None;
+    }
+
+    /// How many copies of its top must agree: where they are long, reading two takes as much time
+    /// as three short ones.
+    pub(super) fn compared(&self) -> u8 {
+        if self.top.sweeps() {
+            self.copies.min(2)
+        } else {
+            self.copies
+        }
     }
 
     /// Before a sample.

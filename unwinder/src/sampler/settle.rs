@@ -1,0 +1,418 @@
+//! One thread that moves, looked at until it was caught, with nothing walked in between.
+//!
+//! One call reads the thread state and the top of the stack again and again, and then the rest:
+//!
+//! ```text
+//! state top | state top | state top | … | rest of the stack
+//! └ attempt ─┘ and its later copies ┘
+//! ```
+//! An attempt is good when the top is the same in the next one or two: whether it is, is seen
+//! without a walk, along the links of its frames. So a new attempt costs two segments and no call.
+//! Where as many samples are wanted as there can be, the other attempts of a call are the next
+//! samples, each of an instant of its own.
+//!
+//! A top that is not where it was expected is looked for: the thread state alone is read, and the
+//! next call is laid out around what it says, wider.
+
+use super::Sampler;
+use super::tracked::Thread;
+use crate::datastack::{Chunk, ChunkKind, DataStackState, HEADER_BYTES};
+use crate::layout::{Frames, InterpreterFrame};
+use crate::memory::{Lookup, ReadError, ReadMemory, RemoteAddr, u64_at};
+use crate::plan::{Group, Purpose, ReadPlan, Slot};
+use crate::threads::{self, Root};
+
+/// So far up in the part that is read again and again frames must be the same in all attempts.
+const JOINT_BYTES: u64 = 1 << 10;
+/// Chunks that are pushed between two looks at a thread.
+const MAX_PUSHED: usize = 16;
+/// Attempts of one call.
+const ATTEMPTS: usize = 12;
+/// See [`Top`].
+const ABOVE_BYTES: u64 = 1 << 10;
+const BELOW_BYTES: u64 = 3 << 10;
+/// The whole of a usual chunk of 16 KiB.
+const WIDEST: u8 = 3;
+const RESTLESS_FOR: u8 = 8;
+const NARROW_AFTER: u8 = 200;
+
+/// Where a thread's top is expected: how far around the place where it was seen last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Top {
+    /// Doublings of both distances.
+    wide: u8,
+    /// Samples until it is expected to stand still again.
+    restless: u8,
+    /// Samples until it is made less wide.
+    narrow_in: u8,
+}
+
+impl Default for Top {
+    fn default() -> Self {
+        Self {
+            wide: 0,
+            restless: 0,
+            narrow_in: NARROW_AFTER,
+        }
+    }
+}
+
+impl Top {
+    /// Bytes above the top that are read with it.
+    pub(super) fn above(self) -> u64 {
+        ABOVE_BYTES << self.wide
+    }
+
+    /// Bytes below the top that are read several times: frames further down do not change within
+    /// the microsecond that takes.
+    pub(super) fn below(self) -> u64 {
+        BELOW_BYTES << self.wide
+    }
+
+    /// Whether it moves so far that it must be looked for before each read.
+    pub(super) fn sweeps(self) -> bool {
+        self.restless > 0
+    }
+
+    /// It was not where it was expected.
+    fn widen(&mut self) {
+        self.wide = (self.wide + 1).min(WIDEST);
+        self.restless = RESTLESS_FOR;
+        self.narrow_in = NARROW_AFTER;
+    }
+
+    /// It was.
+    fn settle(&mut self) {
+        self.restless = self.restless.saturating_sub(1);
+        self.narrow_in -= 1;
+        if self.narrow_in == 0 {
+            self.wide = self.wide.saturating_sub(1);
+            self.narrow_in = NARROW_AFTER;
+        }
+    }
+}
+
+/// What the copies of a thread say at first sight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    /// They agree.
+    Settled,
+    /// A frame was pushed or popped.
+    Moved,
+    /// The newest frame is not in all of them: the plan was made for another top.
+    Astray,
+    /// Only the walk can tell.
+    Unknown,
+}
+
+impl<M: ReadMemory> Sampler<M> {
+    /// Reads the plan of some threads. Where that is one thread that moves, reads it until its
+    /// copies agree, `tries` times in all; how often it was read.
+    pub(super) fn settle(&mut self, some: &[usize], tries: usize) -> Result<usize, ReadError> {
+        let &[index] = some else {
+            self.lay_out_some(some, 1);
+            let groups = self.threads.len() + 1;
+            let plan = &self.some_plan;
+            self.snapshot.take(&mut self.memory, plan, groups)?;
+            return Ok(1);
+        };
+        let mut used = 0;
+        if self.next_attempt != usize::MAX
+            && let Some(last) = self.look(index, tries, &mut used)?
+        {
+            self.finish(index, last)?;
+            return Ok(used);
+        }
+        if self.threads[index].top.sweeps() {
+            self.aim(index)?;
+        }
+        loop {
+            let attempts = if self.ahead || used > 0 { ATTEMPTS } else { 1 };
+            self.lay_out_some(some, attempts);
+            let groups = self.threads.len() + 1;
+            let plan = &self.some_plan;
+            self.done = self.snapshot.begin(&mut self.memory, plan, groups)?;
+            self.next_attempt = 0;
+            if let Some(last) = self.look(index, tries, &mut used)? {
+                self.finish(index, last)?;
+                return Ok(used);
+            }
+        }
+    }
+
+    fn lay_out_some(&mut self, some: &[usize], attempts: usize) {
+        if self.some_dirty || self.some_attempts != attempts {
+            self.some_dirty = false;
+            self.some_attempts = attempts;
+            let mut plan = std::mem::take(&mut self.some_plan);
+            self.lay_out(&mut plan, Some(some), attempts);
+            self.some_plan = plan;
+        }
+    }
+
+    /// Looks through the attempts of the last call, up to the first that is worth a walk.
+    fn look(
+        &mut self,
+        index: usize,
+        tries: usize,
+        used: &mut usize,
+    ) -> Result<Option<Sight>, ReadError> {
+        let units = self.snapshot.units();
+        let copies = usize::from(self.threads[index].compared());
+        let attempts = (units + 1).saturating_sub(copies).max(1);
+        while self.next_attempt < attempts {
+            self.snapshot.select(self.next_attempt);
+            self.next_attempt += 1;
+            *used += 1;
+            let sight = self.sight(index);
+            let last = *used >= tries;
+            match sight {
+                Sight::Moved if !last => {}
+                Sight::Astray if !last => {
+                    self.threads[index].top.widen();
+                    self.aim(index)?;
+                    return Ok(None);
+                }
+                sight => return Ok(Some(sight)),
+            }
+        }
+        self.next_attempt = usize::MAX;
+        Ok(None)
+    }
+
+    fn finish(&mut self, index: usize, sight: Sight) -> Result<(), ReadError> {
+        if sight == Sight::Settled {
+            self.threads[index].top.settle();
+        }
+        // What lies behind a piece that could not be read.
+        let rest = &self.some_plan.slots()[self.done..];
+        if !rest.is_empty() {
+            self.snapshot.fetch(&mut self.memory, rest)?;
+            self.done = self.some_plan.slots().len();
+        }
+        Ok(())
+    }
+
+    /// Looks at the copies of a thread without a walk.
+    fn sight(&self, index: usize) -> Sight {
+        let thread = &self.threads[index];
+        let Frames::Interpreter(frame) = &self.layout.frames else {
+            return Sight::Unknown;
+        };
+        if thread.copies < 2 {
+            return Sight::Unknown;
+        }
+        let view = self.snapshot.view(Group::thread(index));
+        let len = threads::thread_state_bytes(&self.layout) as usize;
+        let state = view
+            .bytes(thread.tstate, len)
+            .and_then(|bytes| threads::thread_state(&self.layout, thread.tstate, bytes));
+        let Some(state) = state else {
+            return Sight::Unknown;
+        };
+        let newest = match state.root {
+            Root::Frame { newest, .. } => newest,
+            Root::CFrame(cframe) => match self.current_frame(index, cframe) {
+                Some(newest) => newest,
+                None => return Sight::Unknown,
+            },
+        };
+        let Some(stack) = state.data_stack else {
+            return Sight::Unknown;
+        };
+        if !in_newest_chunk(newest, &stack) {
+            // A chunk is being pushed or popped, or a generator runs.
+            return match thread.chunks.iter().any(|chunk| chunk.spans(newest)) {
+                true => Sight::Moved,
+                false => Sight::Unknown,
+            };
+        }
+        let Some(slot) = top_slot(&self.some_plan) else {
+            return Sight::Astray;
+        };
+        let start = slot.segment.addr.0;
+        let end = start + u64::from(slot.segment.len);
+        // Enough below the newest frame must be in all copies, or everything that there is.
+        let lowest = match start > stack.chunk.0 {
+            true => start + thread.top.below() / 2,
+            false => start,
+        };
+        if newest.0 < lowest || newest.0 + frame.header_bytes > end {
+            return Sight::Astray;
+        }
+        let len = slot.segment.len as usize;
+        let Some(first) = view.bytes(slot.segment.addr, len) else {
+            return Sight::Astray;
+        };
+        for number in 1..thread.compared() {
+            let copy = self.snapshot.later_copy(Group::thread(index), number);
+            match copy.bytes(slot.segment.addr, len) {
+                None => return Sight::Astray,
+                Some(later) if !same_stack(frame, (start, first), later, newest.0 - start) => {
+                    return Sight::Moved;
+                }
+                Some(_) => {}
+            }
+        }
+        // What is read once is read behind all attempts, and must still belong to this one: the
+        // frames just above it are there to the end.
+        let joint = (start > stack.chunk.0 || thread.chunks.len() > 1).then_some(JOINT_BYTES);
+        if let (Some(joint), Some(last)) = (joint, self.snapshot.units().checked_sub(1)) {
+            let view = self.snapshot.unit(Group::thread(index), last);
+            let at = chain(frame, (start, first), newest.0 - start).find(|at| *at < joint);
+            let same = match (at, view.bytes(slot.segment.addr, len)) {
+                (Some(at), Some(later)) => same_stack(frame, (start, first), later, at),
+                (None, _) => true,
+                (_, None) => false,
+            };
+            if !same {
+                return Sight::Moved;
+            }
+        }
+        Sight::Settled
+    }
+
+    /// Reads the thread state alone and lays the plan out for the top that it tells.
+    fn aim(&mut self, index: usize) -> Result<(), ReadError> {
+        let tstate = self.threads[index].tstate;
+        let len = threads::thread_state_bytes(&self.layout) as u32;
+        self.aim_plan.clear();
+        let group = Group::thread(index);
+        self.aim_plan
+            .push(Slot::new(group, Purpose::ThreadState, tstate, len));
+        let groups = self.threads.len() + 1;
+        self.snapshot
+            .take(&mut self.memory, &self.aim_plan, groups)?;
+        let view = self.snapshot.view(group);
+        let state = view
+            .bytes(tstate, len as usize)
+            .and_then(|bytes| threads::thread_state(&self.layout, tstate, bytes));
+        let Some(stack) = state.and_then(|state| state.data_stack) else {
+            return Ok(());
+        };
+        let thread = &mut self.threads[index];
+        // Chunks that were pushed since, newest first, down to one that is known.
+        let mut pushed = [RemoteAddr::NULL; MAX_PUSHED];
+        let mut count = 0;
+        let mut addr = stack.chunk;
+        while thread.chunks.iter().all(|chunk| chunk.addr != addr) {
+            let Some(place) = pushed.get_mut(count) else {
+                return Ok(());
+            };
+            *place = addr;
+            count += 1;
+            let header = Slot::new(group, Purpose::Chunk, addr, HEADER_BYTES as u32);
+            self.snapshot.fetch(&mut self.memory, &[header])?;
+            let previous = self.snapshot.view(group).u64(addr);
+            match previous.map(RemoteAddr) {
+                Some(previous) if previous.is_plausible_pointer() => addr = previous,
+                _ => return Ok(()),
+            }
+        }
+        expect_chunks(thread, &stack, addr, &pushed[..count]);
+        expect_top(thread, &stack);
+        self.changed();
+        Ok(())
+    }
+}
+
+fn in_newest_chunk(addr: RemoteAddr, stack: &DataStackState) -> bool {
+    addr >= stack.chunk && addr < stack.limit
+}
+
+/// The slot that has the top of the newest chunk, first copy.
+fn top_slot(plan: &ReadPlan) -> Option<&Slot> {
+    let mut slots = plan.slots().iter();
+    slots.find(|slot| slot.purpose == Purpose::Chunk && slot.copy == 0)
+}
+
+/// Offsets of the frames in a piece of a chunk that begins at `start`, from the one at `newest`
+/// down. Callers in the same chunk stand below; what is elsewhere ends it.
+fn chain<'a>(
+    layout: &'a InterpreterFrame,
+    (start, bytes): (u64, &'a [u8]),
+    newest: u64,
+) -> impl Iterator<Item = u64> + 'a {
+    std::iter::successors(Some(newest), move |at| {
+        let below = u64_at(bytes, at + layout.previous)?.checked_sub(start)?;
+        (below < *at).then_some(below)
+    })
+}
+
+/// Whether two copies of a part of a chunk show the same frames from the one at `newest` down:
+/// the same code, caller and, but for that one, which may run, instruction.
+fn same_stack(
+    layout: &InterpreterFrame,
+    (start, first): (u64, &[u8]),
+    later: &[u8],
+    newest: u64,
+) -> bool {
+    let same = |at: u64, offset: u64| u64_at(first, at + offset) == u64_at(later, at + offset);
+    chain(layout, (start, first), newest).all(|at| {
+        same(at, layout.code)
+            && same(at, layout.previous)
+            && (at == newest || same(at, layout.instr))
+    })
+}
+
+/// Takes over that chunks, newest first, were pushed on top of a known one.
+fn expect_chunks(
+    thread: &mut Thread,
+    stack: &DataStackState,
+    known: RemoteAddr,
+    pushed: &[RemoteAddr],
+) {
+    let at = thread.chunks.iter().position(|c| c.addr == known);
+    let learned = thread
+        .learned
+        .chunks
+        .iter()
+        .position(|(addr, _)| *addr == known);
+    let (Some(at), Some(learned)) = (at, learned) else {
+        return;
+    };
+    thread.chunks.drain(..at);
+    thread.learned.chunks.drain(..learned);
+    for addr in pushed.iter().rev() {
+        // What has another on top is as full as it gets.
+        let below = thread.chunks[0].size;
+        thread.learned.expect_live(below);
+        let size = match *addr == stack.chunk {
+            true => stack.limit.offset_from(*addr).unwrap_or_default(),
+            false => below,
+        };
+        let chunk = Chunk {
+            addr: *addr,
+            size,
+            live_end: RemoteAddr(addr.0.saturating_add(size)),
+            kind: ChunkKind::Linked,
+        };
+        thread.chunks.insert(0, chunk);
+        thread.learned.chunks.insert(0, (*addr, 0));
+    }
+}
+
+/// Takes over where the stack ends now, as far as a plan needs to know it.
+fn expect_top(thread: &mut Thread, stack: &DataStackState) {
+    let offset = |to: RemoteAddr| to.offset_from(stack.chunk);
+    let (Some(live), Some(size)) = (offset(stack.top), offset(stack.limit)) else {
+        return;
+    };
+    let known = thread.chunks.iter().position(|c| c.addr == stack.chunk);
+    let learned = thread
+        .learned
+        .chunks
+        .iter()
+        .position(|(addr, _)| *addr == stack.chunk);
+    let (Some(known), Some(learned)) = (known, learned) else {
+        return;
+    };
+    if live > size || thread.chunks[known].kind == ChunkKind::Array {
+        return;
+    }
+    thread.chunks.drain(..known);
+    thread.learned.chunks.drain(..learned);
+    thread.chunks[0].live_end = stack.top;
+    let above = thread.top.above();
+    thread.learned.expect_live((live + above).min(size));
+}
