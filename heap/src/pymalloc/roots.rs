@@ -5,7 +5,7 @@
 //! point to themselves or to a pool of their size ([`right_entries`]). Up to 3.11 the table is a static variable.
 
 use onlooker_unwinder::layout::{Layout, Minor};
-use onlooker_unwinder::memory::{Lookup, RemoteAddr};
+use onlooker_unwinder::memory::{Lookup, RemoteAddr, u64_at};
 
 use crate::space::Space;
 
@@ -124,21 +124,25 @@ fn state_of<B: AsRef<[u8]>>(
         .map(|(_, state)| state)
 }
 
-/// How many entries of a `usedpools` that begins at `addr` are right: entry `2 i` of a size class
-/// without a pool that has both free and used blocks points 16 bytes before itself, so that it looks
-/// like the `nextpool` of a pool header (`PTA` in obmalloc); any other one points to such a pool.
+/// How many pairs of a `usedpools` that begins at `addr` are right: both words of a size class
+/// without a pool that has both free and used blocks point 16 bytes before the pair, so that it looks
+/// like `nextpool` and `prevpool` of a pool header (`PTA` in obmalloc); else both point to such pools.
+/// One word alone would do for the place 8 bytes on too, once every class has a pool.
 fn right_entries<B: AsRef<[u8]>>(space: &Space<B>, addr: RemoteAddr) -> u64 {
     let mut right = 0;
     for class in 0..SIZE_CLASSES {
-        let entry = RemoteAddr(addr.0.wrapping_add(16 * class));
-        let Some(first) = space.u64(entry).map(RemoteAddr) else {
+        let pair = addr.0.wrapping_add(16 * class);
+        let Some(bytes) = space.bytes(RemoteAddr(pair), 16) else {
             return 0;
         };
-        let is_right = first.0 == entry.0.wrapping_sub(16)
-            || (first.is_plausible_pointer()
-                && first.offset(SIZE_CLASS).and_then(|at| space.i32(at))
-                    == i32::try_from(class).ok());
-        right += u64::from(is_right);
+        let is_right = |offset| {
+            let pool = RemoteAddr(u64_at(bytes, offset).unwrap_or_default());
+            pool.0 == pair.wrapping_sub(16)
+                || (pool.is_plausible_pointer()
+                    && pool.offset(SIZE_CLASS).and_then(|at| space.i32(at))
+                        == i32::try_from(class).ok())
+        };
+        right += u64::from(is_right(0) && is_right(8));
         // Most places are refused by their first words.
         if class + 1 - right > MOVING_CLASSES {
             return 0;
