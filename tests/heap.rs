@@ -171,6 +171,28 @@ fn a_target_that_never_rests_is_counted_too() {
     });
 }
 
+/// Chunks are split and merged and the `brk` heap grows and shrinks while they are copied.
+#[test]
+fn a_heap_that_never_rests_is_walked_to_its_end() {
+    const SCALE: u64 = 8000;
+    matrix(|interpreter| {
+        for mode in ["", "grow"] {
+            let target = Target::spawn(interpreter, "churn.py", &[&SCALE.to_string(), mode]);
+            let census = census(&target, &[]);
+            let counts = by_type(&census, "count");
+            for (name, made) in told(&target, "made") {
+                let seen = counts.get(&name).copied().unwrap_or(0);
+                let off = seen.abs_diff(made);
+                assert!(off * 1000 <= made, "{seen} of {made} {name} {mode}");
+            }
+            assert_eq!(number(&census["malloc"]["unwalked_bytes"]), 0, "{mode}");
+            // Without its blocks an object is counted only where a list leads to it.
+            assert!(number(&census["malloc"]["reached_objects"]) * 1000 < SCALE);
+            assert_eq!(census["pause_ns"], Value::Null);
+        }
+    });
+}
+
 fn with_malloc(interpreter: &Interpreter, allocator: &str) -> Target {
     let mut command = interpreter.command(&program("census.py"), &["300"]);
     Target::spawn_command(command.env("PYTHONMALLOC", allocator))

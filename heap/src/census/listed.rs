@@ -6,8 +6,7 @@ use rustc_hash::FxHashSet;
 use super::{Taker, Tally};
 use crate::blocks::{NO_TYPE, Use};
 use crate::figures::{Interpreter, Sum};
-use crate::gc;
-use crate::pymalloc::{Roots, interpreters};
+use crate::gc::{self, Collector};
 use crate::space::Space;
 use crate::types::is_live;
 
@@ -28,19 +27,6 @@ pub(super) struct Listed {
     pub(super) outside: Vec<RemoteAddr>,
 }
 
-impl Listed {
-    /// Whether an object is tracked exactly when it is on a list.
-    pub(super) fn is_complete(&self) -> bool {
-        let mut lists = self.interpreters.iter().map(|each| each.lists);
-        lists.all(|lists| lists.is_some_and(|lists| lists.all_closed()))
-    }
-
-    fn is_collecting(&self) -> bool {
-        let mut lists = self.interpreters.iter().map(|each| each.lists);
-        lists.any(|lists| lists.is_none_or(|lists| lists.collecting))
-    }
-}
-
 impl Taker<'_> {
     /// The links of an object that is tracked.
     pub(super) fn links<B: AsRef<[u8]>>(
@@ -54,18 +40,18 @@ impl Taker<'_> {
         Some(links)
     }
 
-    /// The lists of every interpreter.
-    pub(super) fn lists<B: AsRef<[u8]>>(&self, space: &Space<B>, roots: &Roots) -> Listed {
+    /// What the lists of every interpreter lead to.
+    pub(super) fn lists<B: AsRef<[u8]>>(
+        &self,
+        space: &Space<B>,
+        collectors: &[Collector],
+    ) -> Listed {
         let mut listed = Listed {
             members: vec![false; self.blocks.uses.len()],
             ..Listed::default()
         };
-        let layout = self.layout;
-        for addr in interpreters(space, layout, roots.runtime) {
-            let id = addr
-                .offset(layout.interpreter.id)
-                .and_then(|at| space.u64(at));
-            let lists = gc::lists(space, layout, roots.runtime, addr, |links, is_frozen| {
+        for collector in collectors {
+            for (links, is_frozen) in collector.elements() {
                 listed.frozen_count += u64::from(is_frozen);
                 match self.blocks.locate(links) {
                     Some(block) => {
@@ -76,34 +62,30 @@ impl Taker<'_> {
                     }
                     None => listed.outside.push(links),
                 }
-            });
+            }
             listed.interpreters.push(Interpreter {
-                id: id.unwrap_or_default().cast_signed(),
-                lists,
+                id: collector.id,
+                lists: collector.lists(space),
             });
         }
         listed
     }
 
-    /// Takes back what only looked like an object: one that is tracked is on a list, or at least
-    /// one of its neighbours knows it where the lists changed while they were copied.
+    /// Takes back what only looked like an object: one that is tracked is on a list. Only where the
+    /// lists are whole, and what a neighbour points back to is one all the same: it may have been
+    /// copied before it left its list, or after it came to it.
     pub(super) fn drop_look_alikes<B: AsRef<[u8]>>(&mut self, space: &Space<B>, listed: &Listed) {
-        if listed.is_collecting() {
-            return;
-        }
-        let complete = listed.is_complete();
         let mut look_alikes = Vec::new();
         for block in self.blocks.iter() {
             let of = self.blocks.types[block.index as usize];
-            if of == NO_TYPE || !self.types.all()[of as usize].has_gc() {
+            if of == NO_TYPE
+                || !self.types.all()[of as usize].has_gc()
+                || listed.members[block.index as usize]
+            {
                 continue;
             }
-            let Some(links) = self.links(space, self.object_addr(space, block.addr, of)) else {
-                continue;
-            };
-            let known =
-                listed.members[block.index as usize] || (!complete && gc::is_linked(space, links));
-            if !known {
+            let links = self.links(space, self.object_addr(space, block.addr, of));
+            if links.is_some_and(|links| !gc::is_linked(space, links)) {
                 look_alikes.push(block.index as usize);
             }
         }

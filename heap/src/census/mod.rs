@@ -13,10 +13,9 @@ use crate::blocks::Blocks;
 pub use crate::figures::{ArenaUse, Census, Interpreter, Large, SizeClass, Sum, TypeCount};
 use crate::guards::Violation;
 use crate::names;
-use crate::pymalloc::Roots;
 use crate::space::Space;
 use crate::types::Types;
-pub use walk::Walk;
+pub use walk::{Walk, Wanted};
 
 /// Violations of guards that are told one by one.
 const MAX_VIOLATIONS: usize = 1000;
@@ -47,13 +46,12 @@ impl Census {
         space: &mut Space<B>,
         memory: &mut M,
         layout: &Layout,
-        roots: &Roots,
         walk: Walk,
     ) -> Self {
-        let geometry = walk.geometry;
+        let lists_complete = walk.lists_are_complete(space);
         let types = Types::new(layout.version, &walk.pymalloc.arenas);
-        let heaps = walk.malloc.heaps;
-        let blocks = Blocks::new(walk.pymalloc, walk.malloc.chunks, geometry);
+        let (chunks, heaps) = walk.malloc.finish(space);
+        let blocks = Blocks::new(walk.pymalloc, chunks, walk.geometry);
         let mut taker = Taker {
             layout,
             debug: look::is_debug(space, &blocks),
@@ -67,8 +65,10 @@ impl Census {
         taker.type_blocks(space);
         names::fetch(space, memory, taker.types.all());
         taker.types.find_shapes(space);
-        let lists = taker.lists(space, roots);
-        taker.drop_look_alikes(space, &lists);
+        let lists = taker.lists(space, &walk.collectors);
+        if lists_complete {
+            taker.drop_look_alikes(space, &lists);
+        }
         let large = taker.count(space, &lists);
         let reached = taker.reach(space, &lists.outside);
         taker.finish(space, heaps, large, lists, reached)

@@ -1,59 +1,95 @@
-//! Both allocators, walked.
+//! Both allocators and the lists of the garbage collector, walked.
 
 use onlooker_unwinder::layout::Layout;
 use onlooker_unwinder::memory::RemoteAddr;
 
+use crate::gc::Collector;
 use crate::malloc::{Malloc, Region};
 use crate::pymalloc::{Geometry, Pymalloc, Roots};
 use crate::space::Space;
 
-/// Both allocators, walked.
+/// What the space was walked for: all that a census is taken from.
 #[derive(Debug)]
 pub struct Walk {
     /// Arenas and pools.
     pub pymalloc: Pymalloc,
-    /// Chunks.
+    /// Heaps and their chunks.
     pub malloc: Malloc,
-    regions: Vec<Region>,
+    /// Lists of the garbage collector, by interpreter.
+    pub collectors: Vec<Collector>,
     pub(super) geometry: Geometry,
 }
 
+/// Memory that is worth to be copied again: address and length.
+pub type Wanted = Vec<(RemoteAddr, u64)>;
+
 impl Walk {
-    /// Walks both allocators. `regions` are where malloc may be, by address.
+    /// Walks. `regions` are where malloc may be, by address.
     #[must_use]
     pub fn new<B: AsRef<[u8]>>(
         space: &Space<B>,
         layout: &Layout,
         roots: &Roots,
-        regions: Vec<Region>,
+        regions: &[Region],
     ) -> Self {
         let geometry = Geometry::of(layout.version);
         let pymalloc = Pymalloc::walk(space, layout, roots);
-        let malloc = Malloc::walk(space, &regions, &pymalloc.arenas);
+        let malloc = Malloc::walk(space, regions, &pymalloc.arenas);
+        let collectors = Collector::all(space, layout, roots.runtime);
         Self {
             pymalloc,
             malloc,
-            regions,
+            collectors,
             geometry,
         }
     }
 
-    /// What did not close, and is worth to be copied again: address and length.
+    /// Blocks that did not close because they changed while they were copied; what is swapped out
+    /// or was left out is not among them, for it does not come.
     #[must_use]
-    pub fn open(&self) -> Vec<(RemoteAddr, u64)> {
+    pub fn torn_blocks<B: AsRef<[u8]>>(&self, space: &Space<B>) -> Wanted {
         let pools = self.pymalloc.inconsistent();
-        let heaps = self.malloc.heaps.iter().filter(|heap| !heap.closed);
         pools
             .map(|pool| (pool.addr, self.geometry.pool_bytes))
-            .chain(heaps.map(|heap| (RemoteAddr(heap.start), heap.end - heap.start)))
+            .chain(self.malloc.wanted(space))
             .collect()
     }
 
-    /// Looks at it again after it was copied again.
-    pub fn again<B: AsRef<[u8]>>(&mut self, space: &Space<B>) {
-        self.pymalloc.again(space, self.geometry);
-        if self.malloc.heaps.iter().any(|heap| !heap.closed) {
-            self.malloc = Malloc::walk(space, &self.regions, &self.pymalloc.arenas);
+    /// The same for lists of the garbage collector. Around each place a whole pool, so that this
+    /// does not tear one.
+    #[must_use]
+    pub fn torn_lists<B: AsRef<[u8]>>(&self, space: &Space<B>) -> Wanted {
+        let places = self.collectors.iter().flat_map(|each| each.wanted(space));
+        let bytes = self.geometry.pool_bytes;
+        let mut pools: Wanted = places
+            .map(|place| (RemoteAddr(place.0 & !(bytes - 1)), bytes))
+            .collect();
+        pools.sort_unstable();
+        pools.dedup();
+        pools
+    }
+
+    /// Goes on after `copied` was copied again. `brk` is where the `brk` heap lies by now.
+    pub fn again<B: AsRef<[u8]>>(
+        &mut self,
+        space: &Space<B>,
+        copied: &[(RemoteAddr, u64)],
+        brk: Option<(u64, u64)>,
+    ) {
+        for (addr, len) in copied {
+            let end = addr.0.saturating_add(*len);
+            self.pymalloc.again(space, self.geometry, addr.0, end);
         }
+        self.malloc.again(space, brk);
+        for collector in &mut self.collectors {
+            collector.again(space);
+        }
+    }
+
+    /// Whether every list of the garbage collector was found and is of one instant.
+    #[must_use]
+    pub fn lists_are_complete<B: AsRef<[u8]>>(&self, space: &Space<B>) -> bool {
+        let mut collectors = self.collectors.iter();
+        collectors.all(|each| each.is_complete() && !each.is_collecting(space))
     }
 }

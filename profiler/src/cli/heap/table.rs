@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use onlooker_heap::blocks::Use;
 use onlooker_heap::guards::Side;
+use onlooker_heap::malloc::Heap;
 
 use super::json;
 use crate::heap::Taken;
@@ -92,6 +93,12 @@ fn notes(taken: &Taken) -> Vec<String> {
             "{inconsistent} pools changed while they were read; of them only the count is certain"
         ));
     }
+    let absent = census.blocks.pymalloc.absent().count();
+    if absent > 0 {
+        notes.push(format!(
+            "{absent} pools are swapped out or were left out; what is in them is not known"
+        ));
+    }
     if census.arenas.is_empty() {
         notes.push(
             "no arenas of pymalloc (PYTHONMALLOC=malloc?): objects are those that malloc's chunks and \
@@ -104,8 +111,7 @@ fn notes(taken: &Taken) -> Vec<String> {
             "the interpreter is stripped: arenas were found by the shape of their pools".to_owned(),
         );
     }
-    let open = census.heaps.iter().filter(|heap| !heap.closed);
-    let open: u64 = open.map(|heap| heap.end - heap.start).sum();
+    let open: u64 = census.heaps.iter().map(Heap::unwalked_bytes).sum();
     if open > 0 {
         notes.push(format!(
             "{} of malloc's heaps could not be walked; objects above 512 bytes in it are counted only \
@@ -113,10 +119,11 @@ fn notes(taken: &Taken) -> Vec<String> {
             size(open)
         ));
     }
-    if taken.left_out_bytes > 0 {
+    for (what, bytes) in &taken.left_out {
         notes.push(format!(
-            "{} were not copied (--max-memory)",
-            size(taken.left_out_bytes)
+            "{} of {} were not copied (--max-memory)",
+            size(*bytes),
+            what.name().replace('_', " ")
         ));
     }
     if taken.swapped_bytes > 0 {
@@ -131,6 +138,8 @@ fn notes(taken: &Taken) -> Vec<String> {
     let lists = census.interpreters.iter().map(|each| each.lists);
     if lists.clone().any(|lists| lists.is_none()) {
         notes.push("the lists of the garbage collector were not found".to_owned());
+    } else if lists.clone().flatten().any(|lists| lists.collecting) {
+        notes.push("a garbage collection was going on: its lists are not whole".to_owned());
     } else if lists.flatten().any(|lists| !lists.all_closed()) {
         notes.push("the lists of the garbage collector changed while they were read".to_owned());
     }
