@@ -253,10 +253,33 @@ fn arenas_that_are_nearly_empty_are_told_with_what_holds_them() {
 }
 
 #[test]
-fn a_limit_leaves_out_and_says_so() {
+fn a_limit_leaves_out_the_insides_of_buffers_first() {
     matrix(|interpreter| {
-        let target = Target::spawn(interpreter, "census.py", &["1000"]);
-        let census = census(&target, &["--max-memory", "2M"]);
+        let target = Target::spawn(interpreter, "census.py", &["1000", "buffer"]);
+        let census = census(&target, &["--max-memory", "32M"]);
+        assert_exact(&target, &census);
+        let left_out = census["left_out"].as_array().expect("a list");
+        assert_eq!(left_out.len(), 1, "{left_out:?}");
+        assert_eq!(left_out[0]["what"], "large_buffers");
+        let bytes = number(&left_out[0]["bytes"]);
+        assert!((32 << 20..64 << 20).contains(&bytes), "{bytes}");
+        assert_eq!(bytes, number(&census["left_out_bytes"]));
+        assert_eq!(census["absent_pools"], 0);
+        // Its object is known, and how large it is.
+        let largest = &census["largest"][0];
+        assert_eq!(largest["type"], "builtins.bytes");
+        assert!(number(&largest["own_bytes"]) > 64 << 20);
+    });
+}
+
+/// What is not there is neither zeros nor torn: a stop would not bring it.
+#[test]
+fn pools_that_were_left_out_are_told() {
+    matrix(|interpreter| {
+        let target = Target::spawn(interpreter, "census.py", &["1000", "fragmented"]);
+        let census = census(&target, &["--pause", "--max-memory", "14M"]);
+        assert!(number(&census["absent_pools"]) > 0);
+        assert_eq!(census["inconsistent_pools"], 0);
         assert!(number(&census["left_out_bytes"]) > 0);
     });
 }

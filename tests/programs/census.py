@@ -1,10 +1,10 @@
 """Objects of known types and numbers, and the census that the interpreter itself takes.
 
-usage: census.py [SCALE] [busy|fragmented]      (default: 1000)
+usage: census.py [SCALE] [busy|fragmented|buffer]      (default: 1000)
 
 It tells what it made (`made`; `least`: as many and more), what the garbage collector tracks (`tracked`, by type), and
 `sys.getallocatedblocks()` (`blocks`), which is read last: after it one int is made and nothing else. With
-`busy` a thread goes on making and dropping objects.
+`busy` a thread goes on making and dropping objects; with `buffer` there is one of 64 MiB.
 """
 
 import array
@@ -104,6 +104,8 @@ if mode == "fragmented":
     text = ["fragment %d" % n + "." * 60 for n in range(200 * scale)]
     kept.append(text[::200])
     del text
+if mode == "buffer":
+    kept.append(b"." * (64 << 20))
 size = len(kept)
 for target, args in [(in_thread, (kept, scale)), (end, ())] + [(churn, ())] * (mode == "busy"):
     threading.Thread(target=target, args=args, daemon=True).start()
