@@ -114,34 +114,6 @@ fn a_pause_counts_every_block() {
     });
 }
 
-/// Onlooker is killed while it holds the target; the target must go on as if nothing had been.
-#[test]
-fn a_target_survives_that_onlooker_is_killed_in_a_pause() {
-    let interpreter = support::interpreters().pop().expect("one");
-    let target = Target::spawn(&interpreter, "census.py", &["2000", "busy"]);
-    let pid = target.pid().to_string();
-    let mut held = 0;
-    for _ in 0..20 {
-        let mut onlooker = support::onlooker_command()
-            .args(["heap", "--json", "--pause", "-p", &pid])
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .expect("starts");
-        while onlooker.try_wait().expect("a child").is_none() {
-            if is_traced(target.pid()) {
-                held += 1;
-                break;
-            }
-        }
-        let _ = onlooker.kill();
-        onlooker.wait().expect("a child");
-        assert!(!is_traced(target.pid()));
-    }
-    assert!(held > 0, "never met while it was held");
-    // It still does what it is asked to: it ends by itself.
-    assert!(target.finish().success());
-}
-
 fn is_traced(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
     !status.contains("TracerPid:\t0\n")
