@@ -43,7 +43,9 @@ impl Taker<'_> {
             let blocks = &mut self.blocks;
             let found = &self.types.all()[of as usize];
             owned::parts(space, self.layout, found, addr, |part, what| {
-                own += owned::claim(blocks, part, what);
+                let claimed = owned::claim(blocks, part, what);
+                own += claimed;
+                claimed > 0
             });
             self.tallies[of as usize].own_bytes += own - bytes;
             largest.push(Reverse((own, addr.0, of)));

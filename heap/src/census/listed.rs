@@ -13,6 +13,9 @@ use crate::types::is_live;
 /// Links of the garbage collector before an object.
 const GC_HEAD_BYTES: u64 = 16;
 
+/// An object that claims to be larger is counted as if it were so large.
+const MAX_OBJECT_BYTES: u64 = 1 << 40;
+
 /// What the lists of the garbage collector say.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
@@ -117,8 +120,11 @@ impl Taker<'_> {
             }
             let found = &self.types.all()[of as usize];
             let items = if found.item_bytes > 0 { word(16) } else { 0 };
-            let items = items.cast_signed().unsigned_abs().min(1 << 32);
-            let bytes = found.distance + found.basic_bytes + items.saturating_mul(found.item_bytes);
+            let items = items.cast_signed().unsigned_abs();
+            let bytes = items
+                .saturating_mul(found.item_bytes)
+                .saturating_add(found.distance + found.basic_bytes)
+                .min(MAX_OBJECT_BYTES);
             self.tallies
                 .resize(self.types.all().len(), Tally::default());
             let tally = &mut self.tallies[of as usize];

@@ -94,8 +94,7 @@ impl Pymalloc {
             this.scanned = true;
             this.arenas = arenas::read(space, geometry, &table);
         }
-        this.arenas.sort_unstable_by_key(|arena| arena.start);
-        this.arenas.dedup_by_key(|arena| arena.start);
+        arenas::keep_apart(space, &mut this.arenas);
         let mut scratch = Vec::new();
         for arena in &this.arenas {
             for addr in arena.carved(geometry) {

@@ -24,7 +24,7 @@ const MOVING_CLASSES: u64 = 4;
 /// `struct pool_header.szidx`.
 const SIZE_CLASS: u64 = 36;
 /// More interpreters than any process has.
-const MAX_INTERPRETERS: usize = 1 << 16;
+const MAX_INTERPRETERS: usize = 1 << 12;
 
 /// Addresses of the static variables of `obmalloc.c` (up to 3.11), from `.symtab`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
