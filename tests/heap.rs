@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use serde_json::Value;
 use support::{Interpreter, Target, matrix, onlooker, program};
@@ -253,6 +254,22 @@ fn pools_that_were_left_out_are_told() {
         assert!(number(&census["absent_pools"]) > 0);
         assert_eq!(census["inconsistent_pools"], 0);
         assert!(number(&census["left_out_bytes"]) > 0);
+    });
+}
+
+/// Memory that was mapped and never touched costs a look at its page map and no memory of ours.
+#[test]
+fn memory_that_is_only_reserved_costs_little() {
+    matrix(|interpreter| {
+        let target = Target::spawn(interpreter, "census.py", &["100", "reserved"]);
+        let script = "ulimit -v 400000; exec \"$0\" heap --json -p $1";
+        let binary = support::onlooker_command().get_program().to_owned();
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(binary);
+        let run = support::run(command.arg(target.pid().to_string()));
+        let census = run.success().json();
+        assert_exact(&target, &census);
+        assert_rss(&census);
     });
 }
 

@@ -146,7 +146,8 @@ fn thread_ids(attached: &Attached) -> Vec<u64> {
 }
 
 /// Where malloc may be. Neighbours are one: the kernel keeps apart what was faulted in apart.
-fn regions(mappings: &[Mapping]) -> Vec<Region> {
+#[must_use]
+pub fn regions(mappings: &[Mapping]) -> Vec<Region> {
     let mut regions: Vec<Region> = Vec::new();
     for mapping in mappings.iter().filter(|mapping| mapping.writable) {
         let is_brk = mapping.kind == Kind::Heap;
