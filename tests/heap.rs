@@ -257,6 +257,53 @@ fn pools_that_were_left_out_are_told() {
     });
 }
 
+#[test]
+fn static_objects_and_what_an_interpreter_has_are_told() {
+    matrix(|interpreter| {
+        let target = Target::spawn(interpreter, "statics.py", &[]);
+        let census = census(&target, &["--pause"]);
+        let told = |name: &str| number(&target.ready().more[name]);
+        if interpreter.at_least(3, 12) {
+            let types = census["static_types"].as_array().expect("types");
+            let count = |name: &str| {
+                let found = types.iter().find(|each| each["type"] == name);
+                found.map_or(0, |each| number(&each["count"]))
+            };
+            // Some have no base that knows them.
+            let range = told("types")..told("types") + 10;
+            assert!(
+                range.contains(&count("builtins.type")),
+                "{types:?} {range:?}"
+            );
+            // 3.12 has code in its executable, with more of them.
+            assert!(count("builtins.int") >= told("ints"), "{types:?}");
+            for (name, expected) in [("NoneType", 1), ("ellipsis", 1), ("bool", 2)] {
+                assert_eq!(count(&format!("builtins.{name}")), expected, "{name}");
+            }
+            let sum: u64 = types.iter().map(|each| number(&each["count"])).sum();
+            assert_eq!(sum, number(&census["static_objects"]));
+        } else {
+            assert_eq!(census["static_objects"], Value::Null);
+        }
+        let shares = census["interpreters"].as_array().expect("interpreters");
+        let [inside, main] = &shares[..] else {
+            panic!("{shares:?}");
+        };
+        assert_eq!(main["interpreter"], 0);
+        let all = number(&census["blocks_allocated"]);
+        if target.ready().more["own"] == true {
+            assert!(number(&inside["objects"]) >= told("inside"), "{inside}");
+            assert_eq!(number(&inside["blocks"]) + number(&main["blocks"]), all);
+            assert!(number(&main["blocks"]) > 1000);
+        } else {
+            assert_eq!(inside["blocks"], Value::Null);
+            assert_eq!(number(&main["blocks"]), all);
+        }
+        let counts = by_type(&census, "count");
+        assert_eq!(counts.get("__main__.Inside"), Some(&told("inside")));
+    });
+}
+
 /// Memory that was mapped and never touched costs a look at its page map and no memory of ours.
 #[test]
 fn memory_that_is_only_reserved_costs_little() {

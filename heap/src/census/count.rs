@@ -85,11 +85,15 @@ impl Taker<'_> {
         large: Vec<(u64, RemoteAddr, u32)>,
         listed: Listed,
         reached: Sum,
+        statics: Option<FxHashMap<u32, u64>>,
     ) -> Census {
-        let named = self.types.all().iter().zip(&self.tallies);
+        let is_named = |of: u32, tally: &Tally| {
+            tally.count > 0 || statics.as_ref().is_some_and(|all| all.contains_key(&of))
+        };
+        let named = (0..).zip(self.types.all().iter().zip(&self.tallies));
         let names: Vec<Name> = named
-            .map(|(found, tally)| {
-                if tally.count > 0 {
+            .map(|(of, (found, tally))| {
+                if is_named(of, tally) {
                     names::of(space, self.layout, found)
                 } else {
                     Name {
@@ -99,6 +103,7 @@ impl Taker<'_> {
                 }
             })
             .collect();
+        let statics = statics.map(|all| by_most(&names, all));
         let mut by_name: FxHashMap<&Name, Tally> = FxHashMap::default();
         for (name, tally) in names.iter().zip(&self.tallies) {
             if tally.count == 0 {
@@ -153,6 +158,7 @@ impl Taker<'_> {
             counts,
             reached,
             immortal: self.immortal,
+            statics,
             frozen: listed.frozen_count,
             uses,
             interpreters: listed.interpreters,
@@ -160,4 +166,20 @@ impl Taker<'_> {
             violations: self.violations,
         }
     }
+}
+
+/// Counts by name, the most first; types of one name together.
+fn by_most(names: &[Name], counts: FxHashMap<u32, u64>) -> Vec<(Name, u64)> {
+    let mut by_name: FxHashMap<&Name, u64> = FxHashMap::default();
+    for (of, count) in counts {
+        if let Some(name) = names.get(of as usize) {
+            *by_name.entry(name).or_default() += count;
+        }
+    }
+    let mut all: Vec<(Name, u64)> = by_name
+        .into_iter()
+        .map(|(name, count)| (name.clone(), count))
+        .collect();
+    all.sort_unstable_by(|a, b| (Reverse(a.1), &a.0).cmp(&(Reverse(b.1), &b.0)));
+    all
 }

@@ -69,6 +69,7 @@ impl Taker<'_> {
             listed.interpreters.push(Interpreter {
                 id: collector.id,
                 lists: collector.lists(space),
+                share: None,
             });
         }
         listed

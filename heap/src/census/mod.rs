@@ -3,6 +3,8 @@
 mod count;
 mod listed;
 mod look;
+mod shares;
+mod statics;
 mod walk;
 
 use onlooker_unwinder::layout::Layout;
@@ -63,14 +65,19 @@ impl Census {
             violations: Vec::new(),
         };
         taker.type_blocks(space);
+        let statics = taker.statics(space, &heaps);
         names::fetch(space, memory, taker.types.all());
         taker.types.find_shapes(space);
-        let lists = taker.lists(space, &walk.collectors);
+        let mut lists = taker.lists(space, &walk.collectors);
         if lists_complete {
             taker.drop_look_alikes(space, &lists);
         }
         let large = taker.count(space, &lists);
         let reached = taker.reach(space, &lists.outside);
-        taker.finish(space, heaps, large, lists, reached)
+        let shares = taker.shares(space, &walk.collectors);
+        for interpreter in &mut lists.interpreters {
+            interpreter.share = shares.get(&interpreter.id).copied();
+        }
+        taker.finish(space, heaps, large, lists, reached, statics)
     }
 }

@@ -128,6 +128,8 @@ fn heads<B: AsRef<[u8]>>(
 pub struct Collector {
     /// Of the interpreter; 0 is the main one.
     pub id: i64,
+    /// Its interpreter's state.
+    pub interpreter: RemoteAddr,
     /// Where `int collecting` is: whether a collection is going on.
     pub collecting_at: Option<RemoteAddr>,
     state: Option<RemoteAddr>,
@@ -154,6 +156,7 @@ impl Collector {
                 collecting_at: state.and_then(|state| collecting_at(space, layout, runtime, state)),
                 lists: state.and_then(|state| lists(space, state)),
                 state,
+                interpreter,
             }
         };
         let interpreters = interpreters(space, layout, runtime);

@@ -14,6 +14,7 @@ use onlooker_unwinder::layout::Minor;
 pub use arenas::Arena;
 pub(crate) use pools::free_bits;
 pub use pools::{Pool, PoolState};
+pub(crate) use roots::arenas_of;
 pub use roots::{Roots, StaticRoots, Table, interpreters};
 
 use crate::space::Space;

@@ -7,6 +7,7 @@
 use onlooker_unwinder::layout::{Layout, Minor};
 use onlooker_unwinder::memory::{Lookup, RemoteAddr, u64_at};
 
+use super::{Geometry, arenas};
 use crate::space::Space;
 
 /// `struct _obmalloc_state` (`pycore_obmalloc.h`, 3.12 – 3.15): `pools.used`, then `mgmt`.
@@ -100,6 +101,20 @@ pub(super) fn tables<B: AsRef<[u8]>>(
         tables.extend(of_statics(space, statics));
     }
     tables
+}
+
+/// Where the arenas of one interpreter begin; `None` up to 3.11, where all share the static table.
+pub(crate) fn arenas_of<B: AsRef<[u8]>>(
+    space: &Space<B>,
+    version: Minor,
+    interpreter: RemoteAddr,
+) -> Option<Vec<u64>> {
+    if version < Minor::new(3, 12) {
+        return None;
+    }
+    let table = of_state(space, state_of(space, version, interpreter)?)?;
+    let arenas = arenas::read(space, Geometry::of(version), &table);
+    Some(arenas.iter().map(|arena| arena.start).collect())
 }
 
 /// `struct _obmalloc_state` of an interpreter: of all places, that where most entries of the pool

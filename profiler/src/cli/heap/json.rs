@@ -28,6 +28,9 @@ pub(super) struct Report {
     gc_tracked: u64,
     frozen: u64,
     immortal: u64,
+    interpreters: Vec<Share>,
+    static_objects: Option<u64>,
+    static_types: Option<Vec<Static>>,
     largest: Vec<Large>,
     malloc: Malloc,
     debug: Option<Debug>,
@@ -102,6 +105,21 @@ struct Interpreter {
     permanent: Option<u64>,
     closed: bool,
     collecting: bool,
+}
+
+#[derive(Serialize)]
+struct Share {
+    interpreter: i64,
+    arenas: Option<u64>,
+    blocks: Option<u64>,
+    block_bytes: Option<u64>,
+    objects: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Static {
+    r#type: String,
+    count: u64,
 }
 
 #[derive(Serialize)]
@@ -272,6 +290,29 @@ pub(super) fn report(taken: &Taken) -> Report {
         gc_tracked: census.counts.iter().map(|each| each.gc_tracked).sum(),
         frozen: census.frozen,
         immortal: census.immortal,
+        interpreters: census
+            .interpreters
+            .iter()
+            .map(|each| Share {
+                interpreter: each.id,
+                arenas: each.share.map(|share| share.arenas),
+                blocks: each.share.map(|share| share.blocks),
+                block_bytes: each.share.map(|share| share.block_bytes),
+                objects: each.share.map(|share| share.objects),
+            })
+            .collect(),
+        static_objects: census
+            .statics
+            .as_ref()
+            .map(|all| all.iter().map(|(_, count)| count).sum()),
+        static_types: census.statics.as_ref().map(|all| {
+            all.iter()
+                .map(|(name, count)| Static {
+                    r#type: name.to_string(),
+                    count: *count,
+                })
+                .collect()
+        }),
         largest: census
             .largest
             .iter()

@@ -70,6 +70,10 @@ fn head(text: &mut String, taken: &Taken) {
     if let Some(raw) = pymalloc.raw_blocks {
         let _ = write!(text, ", {raw} larger ones");
     }
+    if let Some(statics) = &census.statics {
+        let count: u64 = statics.iter().map(|(_, count)| count).sum();
+        let _ = write!(text, "; {count} static objects beside them");
+    }
     match taken.pause_ns {
         Some(ns) => {
             let _ = writeln!(text, "; stopped for {} ms", ns.div_ceil(1_000_000));
@@ -78,8 +82,32 @@ fn head(text: &mut String, taken: &Taken) {
             let _ = writeln!(text, "; read while it ran");
         }
     }
+    interpreters(text, taken);
     for note in notes(taken) {
         let _ = writeln!(text, "note: {note}");
+    }
+}
+
+/// What each interpreter has, where there are several.
+fn interpreters(text: &mut String, taken: &Taken) {
+    let all = &taken.census.interpreters;
+    for each in all.iter().filter(|_| all.len() > 1) {
+        let _ = match each.share {
+            Some(share) => writeln!(
+                text,
+                "interpreter {}: {} objects among {} blocks ({}) in {} arenas of its own",
+                each.id,
+                share.objects,
+                share.blocks,
+                size(share.block_bytes),
+                share.arenas
+            ),
+            None => writeln!(
+                text,
+                "interpreter {}: shares the main one's arenas",
+                each.id
+            ),
+        };
     }
 }
 
