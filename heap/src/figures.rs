@@ -54,6 +54,21 @@ pub struct Interpreter {
     pub id: i64,
     /// The lists of its garbage collector; `None` where they were not found.
     pub lists: Option<Lists>,
+    /// What it has in arenas; `None` where it shares those of the main one.
+    pub share: Option<Share>,
+}
+
+/// What an interpreter has in arenas of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// How many arenas.
+    pub arenas: u64,
+    /// Blocks in use.
+    pub blocks: u64,
+    /// Their bytes.
+    pub block_bytes: u64,
+    /// Live objects among them.
+    pub objects: u64,
 }
 
 /// Blocks of one size.
@@ -99,6 +114,9 @@ pub struct Census {
     pub reached: Sum,
     /// Immortal ones among them (3.12+).
     pub immortal: u64,
+    /// Objects in the data of the interpreter and its extension modules by type, the most first;
+    /// they are in no other figure. `None` before 3.12, where nothing tells them.
+    pub statics: Option<Vec<(Name, u64)>>,
     /// Frozen by `gc.freeze`.
     pub frozen: u64,
     /// Blocks in use, by what they are.

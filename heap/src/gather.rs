@@ -7,7 +7,8 @@
 
 use onlooker_unwinder::memory::{MAX_SEGMENTS, ReadError, ReadMemory, RemoteAddr, Segment};
 
-const PAGE_BYTES: u64 = 4096;
+use crate::space::PAGE_BYTES;
+
 /// Copied in one call.
 const BATCH_BYTES: u64 = 8 << 20;
 

@@ -10,8 +10,8 @@ use onlooker_unwinder::layout::fields;
 use onlooker_unwinder::memory::{ReadMemory, RemoteAddr, u64_at};
 use rustc_hash::FxHashMap;
 
-/// Bytes of a page.
-pub const PAGE_BYTES: u64 = 4096;
+pub use crate::space::PAGE_BYTES;
+
 /// How far behind a page one must see to know its last words: a collector's header, a count
 /// and a type.
 pub const LOOKAHEAD_BYTES: u64 = 32;

@@ -18,25 +18,31 @@ const ARRAY_ITEMS: u64 = 24;
 /// (`Modules/_collectionsmodule.c`).
 const DEQUE_LEFT: u64 = 24;
 const DEQUE_RIGHT: u64 = 32;
-const DEQUE_LINK: u64 = 8 + 64 * 8;
-const MAX_DEQUE_BLOCKS: usize = 1 << 24;
+const DEQUE_ITEMS: u64 = 64;
+const DEQUE_LINK: u64 = 8 + 8 * DEQUE_ITEMS;
 /// `PyDictValues.embedded` (3.13+): the values lie in the instance.
 const VALUES_EMBEDDED: u64 = 2;
 const STR_COMPACT: u32 = 1 << 5;
 const STR_ASCII: u32 = 1 << 6;
 
-/// Calls `each` with the address of every separate block of an object, and what it is.
+/// Calls `each` with the address of every separate block of an object, and what it is; it answers
+/// whether the block was still without an owner, which ends a chain that leads in a circle.
 pub(crate) fn parts<B: AsRef<[u8]>>(
     space: &Space<B>,
     layout: &Layout,
     of: &Type,
     object: RemoteAddr,
-    mut each: impl FnMut(RemoteAddr, Use),
+    mut each: impl FnMut(RemoteAddr, Use) -> bool,
 ) {
     let word = |offset: u64| {
         let at = object.offset(offset)?;
         space.u64(at).filter(|word| *word != 0).map(RemoteAddr)
     };
+    if of.flags & fields::FLAG_MANAGED_DICT != 0
+        && let Some(values) = managed_values(space, layout, object)
+    {
+        each(values, Use::Values);
+    }
     let mut give = |part: Option<RemoteAddr>, as_what: Use| {
         if let Some(part) = part {
             each(part, as_what);
@@ -72,12 +78,14 @@ pub(crate) fn parts<B: AsRef<[u8]>>(
         Shape::ByteArray => give(word(BYTEARRAY_BYTES), Use::Buffer),
         Shape::Array => give(word(ARRAY_ITEMS), Use::Buffer),
         Shape::Deque => {
+            // As many as its items need: a chain may lead in a circle.
+            let items = word(fields::OB_SIZE).map_or(0, |items| items.0);
+            let most = items.min(space.len_bytes()) / DEQUE_ITEMS + 2;
             let mut block = word(DEQUE_LEFT);
             let last = word(DEQUE_RIGHT);
-            for _ in 0..MAX_DEQUE_BLOCKS {
+            for _ in 0..most {
                 let Some(here) = block else { break };
-                give(block, Use::Buffer);
-                if block == last {
+                if !each(here, Use::Buffer) || block == last {
                     break;
                 }
                 let link = here.offset(DEQUE_LINK).and_then(|at| space.u64(at));
@@ -94,9 +102,6 @@ pub(crate) fn parts<B: AsRef<[u8]>>(
             }
         }
         Shape::Type | Shape::Other => {}
-    }
-    if of.flags & fields::FLAG_MANAGED_DICT != 0 {
-        give(managed_values(space, layout, object), Use::Values);
     }
 }
 

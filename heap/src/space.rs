@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use onlooker_unwinder::memory::{Lookup, ReadError, ReadMemory, RemoteAddr, Segment};
+use onlooker_unwinder::memory::{Lookup, RemoteAddr};
 
 /// Size of a page, the unit of residency.
 pub const PAGE_BYTES: u64 = 4096;
@@ -42,6 +42,8 @@ pub struct Space<B> {
     /// By address, without overlap.
     ranges: Vec<Range>,
     bytes: B,
+    /// What is not here and not zeros: start and end, by address.
+    absent: Vec<(u64, u64)>,
     small: BTreeMap<u64, Box<[u8]>>,
     /// Index of the range that was used last: most lookups stay in it.
     last: Cell<usize>,
@@ -69,6 +71,7 @@ impl<B: AsRef<[u8]>> Space<B> {
         Ok(Self {
             ranges,
             bytes,
+            absent: Vec::new(),
             small: BTreeMap::new(),
             last: Cell::new(0),
         })
@@ -92,8 +95,21 @@ impl<B: AsRef<[u8]>> Space<B> {
 
     /// Bytes of the large pieces.
     #[must_use]
-    pub fn copied_bytes(&self) -> u64 {
-        self.ranges.iter().map(|range| range.len).sum()
+    pub fn len_bytes(&self) -> u64 {
+        self.bytes.as_ref().len() as u64
+    }
+
+    /// Says of memory that it is not zeros though it is not here: it was swapped out, or left out.
+    /// `absent` are start and end, in order and without overlap.
+    pub fn set_absent(&mut self, absent: Vec<(u64, u64)>) {
+        self.absent = absent;
+    }
+
+    /// Whether some of the bytes from `start` to `end` are swapped out or were left out.
+    #[must_use]
+    pub fn is_absent(&self, start: u64, end: u64) -> bool {
+        let first = self.absent.partition_point(|(_, to)| *to <= start);
+        self.absent.get(first).is_some_and(|(from, _)| *from < end)
     }
 
     fn range_at(&self, addr: u64) -> Option<&Range> {
@@ -122,7 +138,7 @@ impl<B: AsRef<[u8]>> Space<B> {
     }
 
     /// `len` bytes at `addr`, with zeros where nothing is: a page that was never touched reads
-    /// as zeros in the target too. `None` when nothing at all is there.
+    /// as zeros in the target too (but see [`Self::is_absent`]). `None` when nothing at all is there.
     pub fn zeroed<'a>(
         &'a self,
         addr: RemoteAddr,
@@ -178,34 +194,37 @@ impl<B: AsRef<[u8]>> Lookup for Space<B> {
 }
 
 impl Space<Vec<u8>> {
-    /// Copies a part again that changed while it was copied: what of `addr`, `len` is here.
-    ///
-    /// # Errors
-    /// As [`ReadMemory::read`]. Memory that is gone by now stays as it was copied.
-    pub fn refresh<M: ReadMemory>(
-        &mut self,
-        memory: &mut M,
-        addr: RemoteAddr,
-        len: u64,
-    ) -> Result<(), ReadError> {
-        let end = addr.0.saturating_add(len);
-        for range in &self.ranges {
-            let (from, to) = (range.start.max(addr.0), range.end().min(end));
-            if from >= to {
-                continue;
+    /// Takes over memory that was copied anew, in place of what was here and beside it. What is
+    /// new is a piece of its own, so nothing is found that lies across its borders.
+    pub fn put(&mut self, addr: RemoteAddr, new: &[u8]) {
+        let end = addr.0.saturating_add(new.len() as u64);
+        let part = |from: u64, to: u64| &new[(from - addr.0) as usize..(to - addr.0) as usize];
+        let mut gaps = Vec::new();
+        let mut from = addr.0;
+        let first = self.ranges.partition_point(|range| range.end() <= addr.0);
+        for range in self.ranges[first..].iter().take_while(|r| r.start < end) {
+            if from < range.start {
+                gaps.push((from, range.start));
+                from = range.start;
             }
+            let to = range.end().min(end);
             let at = (range.at + (from - range.start)) as usize;
-            let segment = Segment {
-                addr: RemoteAddr(from),
-                len: (to - from) as u32,
-            };
-            let target = &mut self.bytes[at..at + (to - from) as usize];
-            match memory.read(&[segment], target) {
-                Ok(_) | Err(ReadError::Unmapped(_)) => {}
-                Err(error) => return Err(error),
-            }
+            self.bytes[at..at + (to - from) as usize].copy_from_slice(part(from, to));
+            from = to;
         }
-        Ok(())
+        if from < end {
+            gaps.push((from, end));
+        }
+        for (from, to) in gaps {
+            let range = Range {
+                start: from,
+                len: to - from,
+                at: self.bytes.len() as u64,
+            };
+            self.bytes.extend_from_slice(part(from, to));
+            let place = self.ranges.partition_point(|other| other.start < from);
+            self.ranges.insert(place, range);
+        }
     }
 }
 
@@ -238,6 +257,43 @@ mod tests {
         assert_eq!(bytes, [14, 15, 0, 0]);
         assert!(space.zeroed(RemoteAddr(0x5000), 4, &mut scratch).is_none());
         assert_eq!(space.resident(0x1008, 0x3004), 12);
+    }
+
+    #[test]
+    fn new_memory_replaces_the_old_and_fills_gaps() {
+        let mut space = space();
+        let new: Vec<u8> = (100..=255).cycle().take(0x2010).collect();
+        space.put(RemoteAddr(0x1008), &new);
+        assert_eq!(
+            space.bytes(RemoteAddr(0x1004), 8),
+            Some(&[4, 5, 6, 7, 100, 101, 102, 103][..])
+        );
+        assert_eq!(space.bytes(RemoteAddr(0x1010), 1), Some(&[108][..]));
+        for (addr, byte) in (0x1008_u64..).zip(&new) {
+            assert_eq!(
+                space.bytes(RemoteAddr(addr), 1),
+                Some(&[*byte][..]),
+                "{addr:#x}"
+            );
+        }
+        assert_eq!(space.ranges().len(), 4);
+        assert_eq!(space.resident(0, u64::MAX), 0x3018 - 0x1000);
+        assert_eq!(space.len_bytes(), 0x3018 - 0x1000);
+    }
+
+    #[test]
+    fn what_is_absent_is_not_zeros() {
+        let mut space = space();
+        space.set_absent(vec![(0x5000, 0x6000), (0x8000, 0x9000)]);
+        for (start, end, absent) in [
+            (0x1000, 0x5000, false),
+            (0x4fff, 0x5001, true),
+            (0x6000, 0x8000, false),
+            (0x8fff, 0x9000, true),
+            (0x9000, u64::MAX, false),
+        ] {
+            assert_eq!(space.is_absent(start, end), absent, "{start:#x}");
+        }
     }
 
     #[test]

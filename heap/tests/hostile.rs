@@ -1,11 +1,14 @@
 //! Any memory gives an answer: no panic, no walk without end.
 
+#[path = "../../tests/fake/layouts.rs"]
+#[allow(dead_code, reason = "each test needs a part of it")]
+mod layouts;
+
 use onlooker_heap::census::{Census, Walk};
 use onlooker_heap::malloc::Region;
 use onlooker_heap::pymalloc::{Roots, StaticRoots};
 use onlooker_heap::rss::{self, Mapped};
 use onlooker_heap::space::{Range, Space};
-use onlooker_unwinder::layout::{Minor, tables};
 use onlooker_unwinder::memory::{ReadError, ReadMemory, RemoteAddr, Segment};
 use proptest::prelude::*;
 
@@ -36,16 +39,44 @@ fn memory() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// The offsets of the collector in `_Py_DebugOffsets` (`interpreter_state.gc` and `gc.collecting`),
+/// which the table of the fake interpreter leaves 0.
+fn collector(minor: u8) -> Option<(usize, usize)> {
+    match minor {
+        13 => Some((80, 576)),
+        14 => Some((88, 656)),
+        15 => Some((88, 760)),
+        _ => None,
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_memory_gives_an_answer(bytes in memory(), minor in 8_u8..=12, at in 0..1000_u64) {
-        let layout = tables::for_version(Minor::new(3, minor)).expect("a table");
+    fn any_memory_gives_an_answer(
+        mut bytes in memory(),
+        later in memory(),
+        minor in 8_u8..=15,
+        at in 0..1000_usize,
+        absent in 0..WORDS as u64,
+    ) {
+        let build = layouts::build(minor);
+        let layout = build.layout;
+        // It describes itself, truly: a false description is refused at attach.
+        let runtime = 8 * at;
+        bytes[runtime..runtime + build.debug_offsets.len()].copy_from_slice(&build.debug_offsets);
+        if let Some((gc, collecting)) = collector(minor) {
+            for (field, value) in [(gc, 4096_u64), (collecting, 192)] {
+                bytes[runtime + field..runtime + field + 8].copy_from_slice(&value.to_le_bytes());
+            }
+        }
         let len = bytes.len() as u64;
         let ranges = vec![Range { start: BASE, len, at: 0 }];
         let mut space = Space::new(ranges, bytes).expect("one range");
-        let here = |word: u64| RemoteAddr(BASE + 8 * word);
+        let absent = BASE + 8 * absent;
+        space.set_absent(vec![(absent, absent + 4096)]);
+        let here = |word: usize| RemoteAddr(BASE + 8 * word as u64);
         let roots = Roots {
             runtime: here(at),
             statics: (at % 2 == 0).then(|| StaticRoots {
@@ -59,8 +90,16 @@ proptest! {
             Region { start: BASE, end: half, is_brk: true },
             Region { start: half, end: BASE + len, is_brk: false },
         ];
-        let walk = Walk::new(&space, &layout, &roots, regions);
-        let census = Census::take(&mut space, &mut Nothing, &layout, &roots, walk);
+        let mut walk = Walk::new(&space, &layout, &roots, &regions);
+        // What is copied again is anything too.
+        for (round, chunk) in later.chunks(4096).enumerate() {
+            let wanted = [walk.torn_blocks(&space), walk.torn_lists(&space)].concat();
+            for (addr, _) in &wanted {
+                space.put(*addr, chunk);
+            }
+            walk.again(&space, &wanted, Some((BASE, half + 4096 * round as u64)));
+        }
+        let census = Census::take(&mut space, &mut Nothing, &layout, walk);
         let mapped = Mapped { total_bytes: len, ..Mapped::default() };
         let counted: u64 = census.counts.iter().map(|each| each.count).sum();
         prop_assert_eq!(counted, census.objects);

@@ -1,15 +1,17 @@
 """Objects of known types and numbers, and the census that the interpreter itself takes.
 
-usage: census.py [SCALE] [busy|fragmented]      (default: 1000)
+usage: census.py [SCALE] [busy|fragmented|buffer|reserved]      (default: 1000)
 
 It tells what it made (`made`; `least`: as many and more), what the garbage collector tracks (`tracked`, by type), and
 `sys.getallocatedblocks()` (`blocks`), which is read last: after it one int is made and nothing else. With
-`busy` a thread goes on making and dropping objects.
+`busy` a thread goes on making and dropping objects; with `buffer` there is one of
+64 MiB; with `reserved` 64 GiB are mapped and one page of them is in use.
 """
 
 import array
 import collections
 import gc
+import mmap
 import os
 import sys
 import threading
@@ -104,6 +106,13 @@ if mode == "fragmented":
     text = ["fragment %d" % n + "." * 60 for n in range(200 * scale)]
     kept.append(text[::200])
     del text
+if mode == "buffer":
+    kept.append(b"." * (64 << 20))
+if mode == "reserved":
+    # MAP_NORESERVE, which `mmap` does not name.
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000
+    reserved = mmap.mmap(-1, 64 << 30, flags=flags)
+    reserved[32 << 30] = 1
 size = len(kept)
 for target, args in [(in_thread, (kept, scale)), (end, ())] + [(churn, ())] * (mode == "busy"):
     threading.Thread(target=target, args=args, daemon=True).start()

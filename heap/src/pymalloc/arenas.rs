@@ -57,6 +57,26 @@ pub(super) fn read<B: AsRef<[u8]>>(
     arenas
 }
 
+/// More arenas than come while memory is copied.
+const MAX_NEW: usize = 4096;
+
+/// Puts arenas in order, without those that overlap another one. Of arenas that have no memory
+/// here only so many stay as may have come since.
+pub(super) fn keep_apart<B: AsRef<[u8]>>(space: &Space<B>, arenas: &mut Vec<Arena>) {
+    arenas.sort_unstable_by_key(|arena| arena.start);
+    let mut end = 0;
+    let mut new = 0;
+    arenas.retain(|arena| {
+        let is_here = space.resident(arena.start, arena.end()) > 0;
+        let keep = arena.start >= end && (is_here || new < MAX_NEW);
+        if keep {
+            end = arena.end();
+            new += usize::from(!is_here);
+        }
+        keep
+    });
+}
+
 /// One entry of the table; `None` for one that is not in use.
 pub(super) fn entry(bytes: &[u8], geometry: Geometry, index: u32) -> Option<Arena> {
     let start = u64_at(bytes, 0)?;

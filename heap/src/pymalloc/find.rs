@@ -41,9 +41,9 @@ pub(super) fn table<B: AsRef<[u8]>>(space: &Space<B>, geometry: Geometry) -> Opt
                     .and_then(|bytes| entry(bytes, geometry, index))
                     .is_some_and(|arena| pool.0 >= arena.start && pool.0 < arena.carved_end)
             };
-            // A pool may be a look-alike, or gone while it was copied.
-            let agreeing = witnesses.iter().filter(|each| holds(each)).count();
-            if agreeing > witnesses.len() / 2 {
+            // A pool may be a look-alike, or gone while it was copied: half may disagree.
+            let mut refusals = witnesses.iter().filter(|each| !holds(each));
+            if refusals.nth(witnesses.len() / 2).is_none() {
                 return Some(Table {
                     arenas,
                     len,

@@ -14,6 +14,7 @@ use onlooker_unwinder::layout::Minor;
 pub use arenas::Arena;
 pub(crate) use pools::free_bits;
 pub use pools::{Pool, PoolState};
+pub(crate) use roots::arenas_of;
 pub use roots::{Roots, StaticRoots, Table, interpreters};
 
 use crate::space::Space;
@@ -94,8 +95,7 @@ impl Pymalloc {
             this.scanned = true;
             this.arenas = arenas::read(space, geometry, &table);
         }
-        this.arenas.sort_unstable_by_key(|arena| arena.start);
-        this.arenas.dedup_by_key(|arena| arena.start);
+        arenas::keep_apart(space, &mut this.arenas);
         let mut scratch = Vec::new();
         for arena in &this.arenas {
             for addr in arena.carved(geometry) {
@@ -108,13 +108,21 @@ impl Pymalloc {
         this
     }
 
-    /// Looks again at pools that did not close, after their memory was copied again.
-    pub fn again<B: AsRef<[u8]>>(&mut self, space: &Space<B>, geometry: Geometry) {
+    /// Looks again at the pools between these addresses, whose memory was copied again.
+    pub fn again<B: AsRef<[u8]>>(
+        &mut self,
+        space: &Space<B>,
+        geometry: Geometry,
+        start: u64,
+        end: u64,
+    ) {
         let mut scratch = Vec::new();
-        for pool in &mut self.pools {
-            if pool.state == PoolState::Inconsistent {
-                *pool = pools::read(space, geometry, pool.addr, pool.arena_index, &mut scratch);
-            }
+        let first = self
+            .pools
+            .partition_point(|pool| pool.addr.0.saturating_add(geometry.pool_bytes) <= start);
+        let pools = self.pools[first..].iter_mut();
+        for pool in pools.take_while(|pool| pool.addr.0 < end) {
+            *pool = pools::read(space, geometry, pool.addr, pool.arena_index, &mut scratch);
         }
     }
 
@@ -128,6 +136,12 @@ impl Pymalloc {
     pub fn inconsistent(&self) -> impl Iterator<Item = &Pool> {
         let pools = self.pools.iter();
         pools.filter(|pool| pool.state == PoolState::Inconsistent)
+    }
+
+    /// Pools of which some is swapped out or was left out.
+    pub fn absent(&self) -> impl Iterator<Item = &Pool> {
+        let pools = self.pools.iter();
+        pools.filter(|pool| pool.state == PoolState::Absent)
     }
 
     /// The pool that holds `addr`.

@@ -1,6 +1,6 @@
 //! `struct pool_header` and the blocks behind it.
 
-use onlooker_unwinder::memory::{RemoteAddr, u32_at, u64_at};
+use onlooker_unwinder::memory::{Lookup, RemoteAddr, u32_at, u64_at};
 
 use super::{ALIGNMENT, Geometry, LARGEST_BYTES, POOL_HEADER_BYTES};
 use crate::space::Space;
@@ -22,6 +22,9 @@ pub enum PoolState {
     Whole,
     /// They are not: it changed while it was copied.
     Inconsistent,
+    /// Some of it is swapped out or was left out. Its blocks are counted as far as its header is
+    /// here; what they are is not known.
+    Absent,
 }
 
 /// One pool.
@@ -139,6 +142,16 @@ pub(super) fn read<B: AsRef<[u8]>>(
         count: 0,
         state: PoolState::Inconsistent,
     };
+    if space.is_absent(addr.0, addr.0.saturating_add(geometry.pool_bytes)) {
+        pool.state = PoolState::Absent;
+        let head = space.bytes(addr, POOL_HEADER_BYTES as usize);
+        if let Some(header) = head.and_then(|bytes| header(bytes, geometry))
+            && header.sane
+        {
+            (pool.size, pool.count) = (header.size, header.count);
+        }
+        return pool;
+    }
     let bytes = space.zeroed(addr, geometry.pool_bytes as usize, scratch);
     let Some((bytes, header)) = bytes.and_then(|b| header(b, geometry).map(|h| (b, h))) else {
         return pool;

@@ -5,8 +5,9 @@
 //! point to themselves or to a pool of their size ([`right_entries`]). Up to 3.11 the table is a static variable.
 
 use onlooker_unwinder::layout::{Layout, Minor};
-use onlooker_unwinder::memory::{Lookup, RemoteAddr};
+use onlooker_unwinder::memory::{Lookup, RemoteAddr, u64_at};
 
+use super::{Geometry, arenas};
 use crate::space::Space;
 
 /// `struct _obmalloc_state` (`pycore_obmalloc.h`, 3.12 – 3.15): `pools.used`, then `mgmt`.
@@ -24,7 +25,7 @@ const MOVING_CLASSES: u64 = 4;
 /// `struct pool_header.szidx`.
 const SIZE_CLASS: u64 = 36;
 /// More interpreters than any process has.
-const MAX_INTERPRETERS: usize = 1 << 16;
+const MAX_INTERPRETERS: usize = 1 << 12;
 
 /// Addresses of the static variables of `obmalloc.c` (up to 3.11), from `.symtab`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +103,20 @@ pub(super) fn tables<B: AsRef<[u8]>>(
     tables
 }
 
+/// Where the arenas of one interpreter begin; `None` up to 3.11, where all share the static table.
+pub(crate) fn arenas_of<B: AsRef<[u8]>>(
+    space: &Space<B>,
+    version: Minor,
+    interpreter: RemoteAddr,
+) -> Option<Vec<u64>> {
+    if version < Minor::new(3, 12) {
+        return None;
+    }
+    let table = of_state(space, state_of(space, version, interpreter)?)?;
+    let arenas = arenas::read(space, Geometry::of(version), &table);
+    Some(arenas.iter().map(|arena| arena.start).collect())
+}
+
 /// `struct _obmalloc_state` of an interpreter: of all places, that where most entries of the pool
 /// table are right. A place beside it has fewer, however few pools there are.
 fn state_of<B: AsRef<[u8]>>(
@@ -124,21 +139,25 @@ fn state_of<B: AsRef<[u8]>>(
         .map(|(_, state)| state)
 }
 
-/// How many entries of a `usedpools` that begins at `addr` are right: entry `2 i` of a size class
-/// without a pool that has both free and used blocks points 16 bytes before itself, so that it looks
-/// like the `nextpool` of a pool header (`PTA` in obmalloc); any other one points to such a pool.
+/// How many pairs of a `usedpools` that begins at `addr` are right: both words of a size class
+/// without a pool that has both free and used blocks point 16 bytes before the pair, so that it looks
+/// like `nextpool` and `prevpool` of a pool header (`PTA` in obmalloc); else both point to such pools.
+/// One word alone would do for the place 8 bytes on too, once every class has a pool.
 fn right_entries<B: AsRef<[u8]>>(space: &Space<B>, addr: RemoteAddr) -> u64 {
     let mut right = 0;
     for class in 0..SIZE_CLASSES {
-        let entry = RemoteAddr(addr.0.wrapping_add(16 * class));
-        let Some(first) = space.u64(entry).map(RemoteAddr) else {
+        let pair = addr.0.wrapping_add(16 * class);
+        let Some(bytes) = space.bytes(RemoteAddr(pair), 16) else {
             return 0;
         };
-        let is_right = first.0 == entry.0.wrapping_sub(16)
-            || (first.is_plausible_pointer()
-                && first.offset(SIZE_CLASS).and_then(|at| space.i32(at))
-                    == i32::try_from(class).ok());
-        right += u64::from(is_right);
+        let is_right = |offset| {
+            let pool = RemoteAddr(u64_at(bytes, offset).unwrap_or_default());
+            pool.0 == pair.wrapping_sub(16)
+                || (pool.is_plausible_pointer()
+                    && pool.offset(SIZE_CLASS).and_then(|at| space.i32(at))
+                        == i32::try_from(class).ok())
+        };
+        right += u64::from(is_right(0) && is_right(8));
         // Most places are refused by their first words.
         if class + 1 - right > MOVING_CLASSES {
             return 0;

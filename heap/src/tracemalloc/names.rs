@@ -5,8 +5,8 @@ use onlooker_unwinder::memory::{ReadError, ReadMemory};
 use onlooker_unwinder::objects;
 
 use crate::gather::{Piece, gather};
+use crate::space::PAGE_BYTES;
 
-const PAGE_BYTES: u64 = 4096;
 /// A longer name is none.
 const MAX_NAME_BYTES: u64 = 64 << 10;
 

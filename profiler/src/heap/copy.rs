@@ -2,14 +2,17 @@
 
 use std::io;
 
-use onlooker_heap::space::{PAGE_BYTES, Range, Space};
+use onlooker_heap::space::{BadRange, PAGE_BYTES, Range, Space};
 use onlooker_unwinder::memory::{MAX_SEGMENTS, ReadError, ReadMemory, RemoteAddr, Segment};
 
+use super::choose::{self, Run, choose};
 use super::mappings::{self, Kind, Mapping};
-use super::pagemap::PageMap;
+use super::pagemap::{PageMap, Pages};
 
 /// Longest piece of one segment.
 const SEGMENT_BYTES: u64 = 64 << 20;
+/// No address of a process is larger.
+const MAX_ADDRESS: u64 = 1 << 56;
 /// The target may grow between the first look and the copy.
 const HEADROOM: u64 = 8;
 const HEADROOM_BYTES: u64 = 4 << 20;
@@ -28,10 +31,10 @@ pub struct Copied {
     pub space: Space<Vec<u8>>,
     /// All mappings, by address, at the time of the copy.
     pub mappings: Vec<Mapping>,
-    /// Resident bytes that were to be copied and were not, because of the limit.
-    pub left_out_bytes: u64,
-    /// Whether it is known which pages are resident; if not, whole mappings were copied.
-    pub residency_known: bool,
+    /// Resident pages that were to be copied and were not, because of the limit.
+    pub left_out: Vec<Run>,
+    /// Which pages are resident; `None` where the kernel does not tell.
+    page_map: Option<PageMap>,
 }
 
 /// Why no copy could be made.
@@ -44,6 +47,9 @@ pub enum CopyError {
     /// The memory cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The mappings make no sense.
+    #[error(transparent)]
+    Ranges(#[from] BadRange),
 }
 
 /// What is to be copied, and the buffer for it: allocated and touched, so that copying under a
@@ -82,61 +88,128 @@ impl Prepared {
         memory: &mut M,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Copied, CopyError> {
-        let mappings = mappings::read(pid)?;
-        let (mut runs, residency_known) = runs(pid, &mappings);
-        let total: u64 = runs.iter().map(|(start, end)| end - start).sum();
-        let mut left_out_bytes = 0;
-        if total > self.limits.max_bytes {
-            // Small ones first: a large one is more likely one buffer than many objects.
-            runs.sort_by_key(|(start, end)| end - start);
-            let mut room = self.limits.max_bytes;
-            for run in &mut runs {
-                let len = (run.1 - run.0).min(room) / PAGE_BYTES * PAGE_BYTES;
-                left_out_bytes += run.1 - run.0 - len;
-                run.1 = run.0 + len;
-                room -= len;
-            }
-            runs.retain(|(start, end)| start < end);
-            runs.sort_unstable();
-        }
+        let mut mappings = mappings::read(pid)?;
+        set_apart(&mut mappings);
+        let mut page_map = PageMap::open(pid).ok();
+        let (mut runs, swapped) = runs(&mappings, &mut page_map);
+        let total: u64 = runs.iter().map(|run| run.end - run.start).sum();
+        let left_out = if total > self.limits.max_bytes {
+            choose(memory, &mut runs, self.limits.max_bytes)?
+        } else {
+            Vec::new()
+        };
         let mut buffer = self.buffer;
-        let wanted: u64 = runs.iter().map(|(start, end)| end - start).sum();
+        let wanted: u64 = runs.iter().map(|run| run.end - run.start).sum();
         buffer.resize(wanted as usize, 0xff);
-        let ranges = read_runs(memory, &runs, &mut buffer, |done| progress(done, wanted))?;
-        let space = Space::new(ranges, buffer).map_err(io::Error::other)?;
+        let pieces = runs.iter().map(|run| (run.start, run.end)).collect();
+        let ranges = read_runs(memory, pieces, &mut buffer, |done| progress(done, wanted))?;
+        let mut space = Space::new(ranges, buffer)?;
+        let absent = left_out.iter().map(|run| (run.start, run.end));
+        let mut absent: Vec<(u64, u64)> = absent.chain(swapped).collect();
+        absent.sort_unstable();
+        space.set_absent(absent);
         Ok(Copied {
             space,
             mappings,
-            left_out_bytes,
-            residency_known,
+            left_out,
+            page_map,
         })
     }
+}
+
+impl Copied {
+    /// Copies again what is resident between these addresses: what changed while it was copied,
+    /// and what came since. Memory that is gone by now stays as it was.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn again<M: ReadMemory>(
+        &mut self,
+        memory: &mut M,
+        wanted: &[(RemoteAddr, u64)],
+    ) -> Result<(), ReadError> {
+        let mut buffer = Vec::new();
+        for (addr, len) in wanted {
+            let start = addr.0 / PAGE_BYTES * PAGE_BYTES;
+            let end = addr.0.saturating_add(*len).min(MAX_ADDRESS);
+            let end = end.next_multiple_of(PAGE_BYTES);
+            let mut pages = Pages::default();
+            let map = self.page_map.as_mut();
+            if map.is_none_or(|map| map.add(start, end, &mut pages).is_err()) {
+                pages.resident = vec![(start, end)];
+            }
+            for (start, end) in pages.resident {
+                for at in (start..end).step_by(SEGMENT_BYTES as usize) {
+                    let len = SEGMENT_BYTES.min(end - at) as u32;
+                    buffer.resize(len as usize, 0);
+                    let addr = RemoteAddr(at);
+                    match memory.read(&[Segment { addr, len }], &mut buffer) {
+                        Ok(got) => self.space.put(addr, &buffer[..got]),
+                        Err(ReadError::Unmapped(_)) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it is known which pages are resident; if not, whole mappings were copied.
+    #[must_use]
+    pub fn residency_known(&self) -> bool {
+        self.page_map.is_some()
+    }
+}
+
+/// The kernel lists mappings page by page of its answer: one that grew between two of them may
+/// overlap the next, or be told twice.
+fn set_apart(mappings: &mut Vec<Mapping>) {
+    let mut end = 0;
+    for mapping in &mut *mappings {
+        mapping.start = mapping.start.max(end);
+        end = end.max(mapping.end);
+    }
+    mappings.retain(|mapping| mapping.start < mapping.end);
 }
 
 /// Whether objects, blocks or roots may lie in a mapping.
 fn is_wanted(mapping: &Mapping) -> bool {
     mapping.writable
-        && mapping.resident_bytes > 0
+        && mapping.resident_bytes + mapping.swapped_bytes > 0
         && matches!(mapping.kind, Kind::Heap | Kind::Anonymous | Kind::Data)
 }
 
-/// The runs of resident pages of all wanted mappings, by address.
-fn runs(pid: i32, mappings: &[Mapping]) -> (Vec<(u64, u64)>, bool) {
-    let wanted = || mappings.iter().filter(|m| is_wanted(m));
+/// The runs of resident pages of all wanted mappings, and those that are swapped, by address.
+/// `page_map` is given up when it cannot be read.
+fn runs(mappings: &[Mapping], page_map: &mut Option<PageMap>) -> (Vec<Run>, Vec<(u64, u64)>) {
     let mut runs = Vec::new();
-    let read = PageMap::open(pid).and_then(|mut map| {
-        wanted().try_for_each(|mapping| map.runs(mapping.start, mapping.end, &mut runs))
-    });
-    if read.is_err() {
-        return (wanted().map(|m| (m.start, m.end)).collect(), false);
+    let mut swapped = Vec::new();
+    for (at, mapping) in mappings.iter().enumerate().filter(|(_, m)| is_wanted(m)) {
+        let before = at.checked_sub(1).and_then(|at| mappings.get(at));
+        let what = choose::what(mapping, before);
+        let mut pages = Pages::default();
+        let read = page_map
+            .as_mut()
+            .map(|map| map.add(mapping.start, mapping.end, &mut pages));
+        if !matches!(read, Some(Ok(()))) {
+            *page_map = None;
+            pages.resident = vec![(mapping.start, mapping.end)];
+        }
+        swapped.append(&mut pages.swapped);
+        runs.extend(
+            pages
+                .resident
+                .into_iter()
+                .map(|(start, end)| Run { start, end, what }),
+        );
     }
-    (runs, true)
+    (runs, swapped)
 }
 
 /// Reads runs one behind the other into `buffer`; what was read of them.
 fn read_runs<M: ReadMemory>(
     memory: &mut M,
-    runs: &[(u64, u64)],
+    runs: Vec<(u64, u64)>,
     buffer: &mut [u8],
     mut progress: impl FnMut(u64),
 ) -> Result<Vec<Range>, ReadError> {
@@ -147,7 +220,7 @@ fn read_runs<M: ReadMemory>(
         _ => ranges.push(Range { start, len, at }),
     };
     let mut pieces: Vec<(u64, u64)> = Vec::with_capacity(runs.len());
-    for &(start, end) in runs {
+    for (start, end) in runs {
         let mut from = start;
         while from < end {
             let to = end.min(from + SEGMENT_BYTES);

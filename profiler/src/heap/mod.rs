@@ -6,10 +6,12 @@
 //! Only reads, unless a stop is asked for ([`crate::stop::pause`]). Pages that are not resident are not read: reading one would make it so, and a page
 //! that was swapped out would come back.
 
+pub mod choose;
 pub mod copy;
 pub mod mappings;
 pub mod pagemap;
 pub mod roots;
+mod settle;
 pub mod take;
 
 pub use copy::{Copied, Limits};

@@ -6,10 +6,21 @@ use std::os::unix::fs::FileExt;
 
 use onlooker_heap::space::PAGE_BYTES;
 
-/// Bit 63: the page is in memory (`Documentation/admin-guide/mm/pagemap.rst`). Unlike the frame
-/// number it is shown without CAP_SYS_ADMIN.
+/// Bit 63: the page is in memory (`Documentation/admin-guide/mm/pagemap.rst`); bit 62: it is in
+/// swap. Unlike the frame number both are shown without CAP_SYS_ADMIN.
 const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+/// Read at once: a mapping may have gigabytes that were never touched.
 const ENTRIES: usize = 64 << 10;
+
+/// Runs of pages: start and end, by address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pages {
+    /// In memory.
+    pub resident: Vec<(u64, u64)>,
+    /// In swap.
+    pub swapped: Vec<(u64, u64)>,
+}
 
 /// The page map of a process.
 #[derive(Debug)]
@@ -30,11 +41,11 @@ impl PageMap {
         })
     }
 
-    /// Adds the runs of resident pages between two addresses to `runs` (start, end).
+    /// Adds the runs of pages between two addresses to `pages`.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn runs(&mut self, start: u64, end: u64, runs: &mut Vec<(u64, u64)>) -> io::Result<()> {
+    pub fn add(&mut self, start: u64, end: u64, pages: &mut Pages) -> io::Result<()> {
         let mut page = start;
         while page < end {
             let wanted = ((end - page) / PAGE_BYTES).min(ENTRIES as u64) as usize;
@@ -44,11 +55,11 @@ impl PageMap {
             let got = self.file.read_at(buffer, page / PAGE_BYTES * 8)?;
             for entry in buffer[..got - got % 8].as_chunks::<8>().0 {
                 let next = page + PAGE_BYTES;
-                if u64::from_le_bytes(*entry) & PRESENT != 0 {
-                    match runs.last_mut() {
-                        Some(last) if last.1 == page => last.1 = next,
-                        _ => runs.push((page, next)),
-                    }
+                let entry = u64::from_le_bytes(*entry);
+                if entry & PRESENT != 0 {
+                    add(&mut pages.resident, page, next);
+                } else if entry & SWAPPED != 0 {
+                    add(&mut pages.swapped, page, next);
                 }
                 page = next;
             }
@@ -57,5 +68,12 @@ impl PageMap {
             }
         }
         Ok(())
+    }
+}
+
+fn add(runs: &mut Vec<(u64, u64)>, start: u64, end: u64) {
+    match runs.last_mut() {
+        Some(last) if last.1 == start => last.1 = end,
+        _ => runs.push((start, end)),
     }
 }

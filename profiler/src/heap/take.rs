@@ -1,26 +1,29 @@
 //! One census of a running process, from attaching to the answer.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use onlooker_heap::census::{Census, Walk};
 use onlooker_heap::malloc::Region;
 use onlooker_heap::rss::{self, Mapped, Part};
 use onlooker_heap::space::Space;
-use onlooker_unwinder::memory::ReadMemory;
 
-use super::copy::{Copied, CopyError, Limits, Prepared};
+use super::choose::What;
+use super::copy::{CopyError, Limits, Prepared};
 use super::mappings::{Kind, Mapping};
 use super::roots;
+use super::settle::settle;
 use crate::attach::{self, Attached};
 use crate::error::Error;
 use crate::stop;
 use crate::target;
 use crate::target::memory::FileMemory;
 
-/// How often what changed while it was copied is copied again.
-const ROUNDS: usize = 8;
-/// A thread may be stopped in the middle of taking a block. Then it is stopped again, so often.
+/// A thread may be stopped in the middle of taking a block or of a collection. Then it is stopped
+/// again, so often.
 const PAUSES: usize = 4;
+/// So often all is copied anew where a collection made the lists of the copy useless.
+const COPIES: usize = 2;
 
 /// How a census is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +55,8 @@ pub struct Taken {
     pub resident_bytes: u64,
     /// What of it is swapped out, and was not looked at.
     pub swapped_bytes: u64,
-    /// What was not copied because of the limit.
-    pub left_out_bytes: u64,
+    /// What was not copied because of the limit, in bytes.
+    pub left_out: BTreeMap<What, u64>,
     /// Whether the kernel told which pages are resident.
     pub residency_known: bool,
 }
@@ -73,28 +76,39 @@ pub fn take(
     let stacks = thread_ids(&attached);
     let memory = &mut FileMemory::open(pid).map_err(|error| target::refused(pid, &error))?;
     let mut pause_ns = None;
-    let (copied, walk) = if options.pause {
-        let mut pauses = 0;
-        loop {
-            let prepared = prepare(pid, options.limits)?;
+    let mut tries = 0;
+    let (copied, walk) = loop {
+        let prepared = Prepared::new(pid, options.limits).map_err(|e| copy_error(pid, e))?;
+        let (copied, walk) = if options.pause {
             let (copied, ns) = stop::pause(pid, || prepared.copy(pid, memory, &mut progress))?;
-            let copied = copied.map_err(|error| copy_error(pid, error))?;
             *pause_ns.get_or_insert(0) += ns;
-            pauses += 1;
-            let walk = Walk::new(&copied.space, &layout, &roots, regions(&copied.mappings));
-            if walk.open().is_empty() || pauses == PAUSES {
-                break (copied, walk);
-            }
+            let copied = copied.map_err(|error| copy_error(pid, error))?;
+            let walk = Walk::new(&copied.space, &layout, &roots, &regions(&copied.mappings));
+            (copied, walk)
+        } else {
+            let mut copied = prepared
+                .copy(pid, memory, &mut progress)
+                .map_err(|error| copy_error(pid, error))?;
+            let mut walk = Walk::new(&copied.space, &layout, &roots, &regions(&copied.mappings));
+            settle(pid, memory, &mut copied, &mut walk)
+                .map_err(|error| attach::read_error(pid, error))?;
+            (copied, walk)
+        };
+        tries += 1;
+        let most = if options.pause { PAUSES } else { COPIES };
+        let whole =
+            walk.torn_blocks(&copied.space).is_empty() && walk.lists_are_complete(&copied.space);
+        if whole || tries == most {
+            break (copied, walk);
         }
-    } else {
-        let copied = prepare(pid, options.limits)?
-            .copy(pid, memory, &mut progress)
-            .map_err(|error| copy_error(pid, error))?;
-        let walk = Walk::new(&copied.space, &layout, &roots, regions(&copied.mappings));
-        settle(pid, memory, copied, walk)?
     };
+    let residency_known = copied.residency_known();
+    let mut left_out = BTreeMap::new();
+    for run in &copied.left_out {
+        *left_out.entry(run.what).or_default() += run.end - run.start;
+    }
     let mut space = copied.space;
-    let census = Census::take(&mut space, memory, &layout, &roots, walk);
+    let census = Census::take(&mut space, memory, &layout, walk);
     let mapped = mapped(&copied.mappings, &stacks);
     let parts = rss::parts(&space, &census, &mapped);
     Ok(Taken {
@@ -105,36 +119,11 @@ pub fn take(
         parts,
         resident_bytes: mapped.total_bytes,
         swapped_bytes: copied.mappings.iter().map(|m| m.swapped_bytes).sum(),
-        left_out_bytes: copied.left_out_bytes,
-        residency_known: copied.residency_known,
+        left_out,
+        residency_known,
         space,
         census,
     })
-}
-
-fn prepare(pid: i32, limits: Limits) -> Result<Prepared, Error> {
-    Prepared::new(pid, limits).map_err(|error| copy_error(pid, error))
-}
-
-/// Copies again what changed while it was copied.
-fn settle<M: ReadMemory>(
-    pid: i32,
-    memory: &mut M,
-    mut copied: Copied,
-    mut walk: Walk,
-) -> Result<(Copied, Walk), Error> {
-    for _ in 0..ROUNDS {
-        let open = walk.open();
-        if open.is_empty() {
-            break;
-        }
-        for (addr, len) in open {
-            let refreshed = copied.space.refresh(memory, addr, len);
-            refreshed.map_err(|error| attach::read_error(pid, error))?;
-        }
-        walk.again(&copied.space);
-    }
-    Ok((copied, walk))
 }
 
 fn copy_error(pid: i32, error: CopyError) -> Error {
@@ -144,6 +133,7 @@ fn copy_error(pid: i32, error: CopyError) -> Error {
         }
         CopyError::Maps(error) => target::refused(pid, &error),
         CopyError::Read(error) => attach::read_error(pid, error),
+        CopyError::Ranges(error) => Error::Report(error.to_string()),
     }
 }
 
@@ -156,7 +146,8 @@ fn thread_ids(attached: &Attached) -> Vec<u64> {
 }
 
 /// Where malloc may be. Neighbours are one: the kernel keeps apart what was faulted in apart.
-fn regions(mappings: &[Mapping]) -> Vec<Region> {
+#[must_use]
+pub fn regions(mappings: &[Mapping]) -> Vec<Region> {
     let mut regions: Vec<Region> = Vec::new();
     for mapping in mappings.iter().filter(|mapping| mapping.writable) {
         let is_brk = mapping.kind == Kind::Heap;

@@ -164,19 +164,20 @@ pub struct Stop {
 /// # Errors
 /// ECHILD when nothing is traced.
 pub fn next_stop() -> io::Result<Option<Stop>> {
-    stop(libc::P_ALL, 0)
+    stop(libc::P_ALL, 0, 0)
 }
 
-/// The next stop of one thread; `None` when it has not stopped yet.
+/// The stop of one thread, which stays as it is: whoever lets the thread go without a word about
+/// the signal, the kernel at our end above all, passes it on. `None` when it has not stopped.
 ///
 /// # Errors
 /// ECHILD when it is not traced by this thread.
-pub fn stop_of(tid: i32) -> io::Result<Option<Stop>> {
-    stop(libc::P_PID, tid.cast_unsigned())
+pub fn peek(tid: i32) -> io::Result<Option<Stop>> {
+    stop(libc::P_PID, tid.cast_unsigned(), libc::WNOWAIT)
 }
 
-fn stop(kind: libc::idtype_t, id: libc::id_t) -> io::Result<Option<Stop>> {
-    let flags = libc::WSTOPPED | libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD;
+fn stop(kind: libc::idtype_t, id: libc::id_t, more: i32) -> io::Result<Option<Stop>> {
+    let flags = libc::WSTOPPED | libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD | more;
     let Some(Change { tid, status, .. }) = wait(kind, id, flags)? else {
         return Ok(None);
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use onlooker_heap::census::{Sum, TypeCount};
+use onlooker_heap::malloc::Heap;
 use serde::Serialize;
 
 use crate::heap::Taken;
@@ -16,6 +17,7 @@ pub(super) struct Report {
     raw_blocks: Option<u64>,
     objects_live: u64,
     inconsistent_pools: u64,
+    absent_pools: u64,
     types: Vec<Type>,
     modules: Vec<Module>,
     rss: Rss,
@@ -26,10 +28,14 @@ pub(super) struct Report {
     gc_tracked: u64,
     frozen: u64,
     immortal: u64,
+    interpreters: Vec<Share>,
+    static_objects: Option<u64>,
+    static_types: Option<Vec<Static>>,
     largest: Vec<Large>,
     malloc: Malloc,
     debug: Option<Debug>,
     left_out_bytes: u64,
+    left_out: Vec<LeftOut>,
     swapped_bytes: u64,
 }
 
@@ -98,6 +104,22 @@ struct Interpreter {
     generations: Option<[u64; 3]>,
     permanent: Option<u64>,
     closed: bool,
+    collecting: bool,
+}
+
+#[derive(Serialize)]
+struct Share {
+    interpreter: i64,
+    arenas: Option<u64>,
+    blocks: Option<u64>,
+    block_bytes: Option<u64>,
+    objects: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Static {
+    r#type: String,
+    count: u64,
 }
 
 #[derive(Serialize)]
@@ -113,6 +135,12 @@ struct Malloc {
     chunks_free: u64,
     unwalked_bytes: u64,
     reached_objects: u64,
+}
+
+#[derive(Serialize)]
+struct LeftOut {
+    what: &'static str,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -175,7 +203,6 @@ pub(super) fn report(taken: &Taken) -> Report {
     let pymalloc = &census.blocks.pymalloc;
     let chunks = &census.blocks.chunks;
     let used = chunks.iter().filter(|chunk| chunk.in_use).count() as u64;
-    let open = census.heaps.iter().filter(|heap| !heap.closed);
     let (sparse_count, sparse_bytes, pinned) = sparse(taken);
     Report {
         pid: taken.pid,
@@ -185,6 +212,7 @@ pub(super) fn report(taken: &Taken) -> Report {
         raw_blocks: pymalloc.raw_blocks,
         objects_live: census.objects,
         inconsistent_pools: pymalloc.inconsistent().count() as u64,
+        absent_pools: pymalloc.absent().count() as u64,
         types: census
             .counts
             .iter()
@@ -256,11 +284,35 @@ pub(super) fn report(taken: &Taken) -> Report {
                 generations: each.lists.map(|l| l.generations.map(|list| list.count)),
                 permanent: each.lists.map(|l| l.permanent.count),
                 closed: each.lists.is_some_and(|l| l.all_closed()),
+                collecting: each.lists.is_some_and(|l| l.collecting),
             })
             .collect(),
         gc_tracked: census.counts.iter().map(|each| each.gc_tracked).sum(),
         frozen: census.frozen,
         immortal: census.immortal,
+        interpreters: census
+            .interpreters
+            .iter()
+            .map(|each| Share {
+                interpreter: each.id,
+                arenas: each.share.map(|share| share.arenas),
+                blocks: each.share.map(|share| share.blocks),
+                block_bytes: each.share.map(|share| share.block_bytes),
+                objects: each.share.map(|share| share.objects),
+            })
+            .collect(),
+        static_objects: census
+            .statics
+            .as_ref()
+            .map(|all| all.iter().map(|(_, count)| count).sum()),
+        static_types: census.statics.as_ref().map(|all| {
+            all.iter()
+                .map(|(name, count)| Static {
+                    r#type: name.to_string(),
+                    count: *count,
+                })
+                .collect()
+        }),
         largest: census
             .largest
             .iter()
@@ -273,7 +325,7 @@ pub(super) fn report(taken: &Taken) -> Report {
         malloc: Malloc {
             chunks_used: used,
             chunks_free: chunks.len() as u64 - used,
-            unwalked_bytes: open.map(|heap| heap.end - heap.start).sum(),
+            unwalked_bytes: census.heaps.iter().map(Heap::unwalked_bytes).sum(),
             reached_objects: census.reached.count,
         },
         debug: census.domains.as_ref().map(|domains| Debug {
@@ -289,7 +341,15 @@ pub(super) fn report(taken: &Taken) -> Report {
                 .collect(),
             violations: violations(taken),
         }),
-        left_out_bytes: taken.left_out_bytes,
+        left_out_bytes: taken.left_out.values().sum(),
+        left_out: taken
+            .left_out
+            .iter()
+            .map(|(what, bytes)| LeftOut {
+                what: what.name(),
+                bytes: *bytes,
+            })
+            .collect(),
         swapped_bytes: taken.swapped_bytes,
     }
 }

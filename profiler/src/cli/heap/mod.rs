@@ -31,8 +31,8 @@ pub struct HeapArgs {
     /// How many types, modules and objects the table shows
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub limit: usize,
-    /// Most memory that the copy may take, as 512M or 4G; what does not fit is left out, large
-    /// mappings first, and said [default: half of what is available]
+    /// Most memory that the copy may take, as 512M or 4G; what does not fit is left out, the
+    /// insides of large buffers first, and said [default: half of what is available]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub max_memory: Option<u64>,
 }

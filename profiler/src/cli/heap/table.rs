@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use onlooker_heap::blocks::Use;
 use onlooker_heap::guards::Side;
+use onlooker_heap::malloc::Heap;
 
 use super::json;
 use crate::heap::Taken;
@@ -69,6 +70,10 @@ fn head(text: &mut String, taken: &Taken) {
     if let Some(raw) = pymalloc.raw_blocks {
         let _ = write!(text, ", {raw} larger ones");
     }
+    if let Some(statics) = &census.statics {
+        let count: u64 = statics.iter().map(|(_, count)| count).sum();
+        let _ = write!(text, "; {count} static objects beside them");
+    }
     match taken.pause_ns {
         Some(ns) => {
             let _ = writeln!(text, "; stopped for {} ms", ns.div_ceil(1_000_000));
@@ -77,8 +82,32 @@ fn head(text: &mut String, taken: &Taken) {
             let _ = writeln!(text, "; read while it ran");
         }
     }
+    interpreters(text, taken);
     for note in notes(taken) {
         let _ = writeln!(text, "note: {note}");
+    }
+}
+
+/// What each interpreter has, where there are several.
+fn interpreters(text: &mut String, taken: &Taken) {
+    let all = &taken.census.interpreters;
+    for each in all.iter().filter(|_| all.len() > 1) {
+        let _ = match each.share {
+            Some(share) => writeln!(
+                text,
+                "interpreter {}: {} objects among {} blocks ({}) in {} arenas of its own",
+                each.id,
+                share.objects,
+                share.blocks,
+                size(share.block_bytes),
+                share.arenas
+            ),
+            None => writeln!(
+                text,
+                "interpreter {}: shares the main one's arenas",
+                each.id
+            ),
+        };
     }
 }
 
@@ -90,6 +119,12 @@ fn notes(taken: &Taken) -> Vec<String> {
     if inconsistent > 0 {
         notes.push(format!(
             "{inconsistent} pools changed while they were read; of them only the count is certain"
+        ));
+    }
+    let absent = census.blocks.pymalloc.absent().count();
+    if absent > 0 {
+        notes.push(format!(
+            "{absent} pools are swapped out or were left out; what is in them is not known"
         ));
     }
     if census.arenas.is_empty() {
@@ -104,8 +139,7 @@ fn notes(taken: &Taken) -> Vec<String> {
             "the interpreter is stripped: arenas were found by the shape of their pools".to_owned(),
         );
     }
-    let open = census.heaps.iter().filter(|heap| !heap.closed);
-    let open: u64 = open.map(|heap| heap.end - heap.start).sum();
+    let open: u64 = census.heaps.iter().map(Heap::unwalked_bytes).sum();
     if open > 0 {
         notes.push(format!(
             "{} of malloc's heaps could not be walked; objects above 512 bytes in it are counted only \
@@ -113,10 +147,11 @@ fn notes(taken: &Taken) -> Vec<String> {
             size(open)
         ));
     }
-    if taken.left_out_bytes > 0 {
+    for (what, bytes) in &taken.left_out {
         notes.push(format!(
-            "{} were not copied (--max-memory)",
-            size(taken.left_out_bytes)
+            "{} of {} were not copied (--max-memory)",
+            size(*bytes),
+            what.name().replace('_', " ")
         ));
     }
     if taken.swapped_bytes > 0 {
@@ -131,6 +166,8 @@ fn notes(taken: &Taken) -> Vec<String> {
     let lists = census.interpreters.iter().map(|each| each.lists);
     if lists.clone().any(|lists| lists.is_none()) {
         notes.push("the lists of the garbage collector were not found".to_owned());
+    } else if lists.clone().flatten().any(|lists| lists.collecting) {
+        notes.push("a garbage collection was going on: its lists are not whole".to_owned());
     } else if lists.flatten().any(|lists| !lists.all_closed()) {
         notes.push("the lists of the garbage collector changed while they were read".to_owned());
     }

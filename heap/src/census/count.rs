@@ -1,0 +1,185 @@
+//! Adds up.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use onlooker_unwinder::memory::RemoteAddr;
+use rustc_hash::FxHashMap;
+
+use super::listed::Listed;
+use super::{Taker, Tally};
+use crate::blocks::{NO_TYPE, Use};
+use crate::figures::{Census, Large, Sum, TypeCount, arenas, size_classes};
+use crate::malloc::Heap;
+use crate::names::{self, Name};
+use crate::owned;
+use crate::space::Space;
+
+/// Objects that are named one by one.
+const LARGEST: usize = 20;
+
+impl Taker<'_> {
+    /// Gives every object its separate blocks, then adds up; the largest objects.
+    pub(super) fn count<B: AsRef<[u8]>>(
+        &mut self,
+        space: &Space<B>,
+        lists: &Listed,
+    ) -> Vec<(u64, RemoteAddr, u32)> {
+        self.tallies = vec![Tally::default(); self.types.all().len()];
+        let objects: Vec<(u32, RemoteAddr, u64)> = self
+            .blocks
+            .iter()
+            .filter(|block| self.blocks.use_of(block.index) == Use::Object)
+            .map(|block| (block.index, block.addr, block.bytes))
+            .collect();
+        let mut largest = BinaryHeap::new();
+        for &(index, block, bytes) in &objects {
+            let of = self.blocks.types[index as usize];
+            if of == NO_TYPE {
+                continue;
+            }
+            let addr = self.object_addr(space, block, of);
+            let mut own = bytes;
+            let blocks = &mut self.blocks;
+            let found = &self.types.all()[of as usize];
+            owned::parts(space, self.layout, found, addr, |part, what| {
+                let claimed = owned::claim(blocks, part, what);
+                own += claimed;
+                claimed > 0
+            });
+            self.tallies[of as usize].own_bytes += own - bytes;
+            largest.push(Reverse((own, addr.0, of)));
+            if largest.len() > LARGEST {
+                largest.pop();
+            }
+        }
+        for &(index, block, bytes) in &objects {
+            let of = self.blocks.types[index as usize];
+            // A table that looked like an object.
+            if of == NO_TYPE {
+                continue;
+            }
+            let tracked = self.types.all()[of as usize].has_gc()
+                && !lists.frozen.contains(&index)
+                && self
+                    .links(space, self.object_addr(space, block, of))
+                    .is_some();
+            let tally = &mut self.tallies[of as usize];
+            tally.count += 1;
+            tally.block_bytes += bytes;
+            tally.own_bytes += bytes;
+            tally.gc_tracked += u64::from(tracked);
+        }
+        let mut largest: Vec<_> = largest.into_iter().map(|Reverse(each)| each).collect();
+        largest.sort_unstable_by_key(|each| Reverse(*each));
+        largest
+            .into_iter()
+            .map(|(own, addr, of)| (own, RemoteAddr(addr), of))
+            .collect()
+    }
+
+    pub(super) fn finish<B: AsRef<[u8]>>(
+        self,
+        space: &Space<B>,
+        heaps: Vec<Heap>,
+        large: Vec<(u64, RemoteAddr, u32)>,
+        listed: Listed,
+        reached: Sum,
+        statics: Option<FxHashMap<u32, u64>>,
+    ) -> Census {
+        let is_named = |of: u32, tally: &Tally| {
+            tally.count > 0 || statics.as_ref().is_some_and(|all| all.contains_key(&of))
+        };
+        let named = (0..).zip(self.types.all().iter().zip(&self.tallies));
+        let names: Vec<Name> = named
+            .map(|(of, (found, tally))| {
+                if is_named(of, tally) {
+                    names::of(space, self.layout, found)
+                } else {
+                    Name {
+                        module: String::new(),
+                        qualname: String::new(),
+                    }
+                }
+            })
+            .collect();
+        let statics = statics.map(|all| by_most(&names, all));
+        let mut by_name: FxHashMap<&Name, Tally> = FxHashMap::default();
+        for (name, tally) in names.iter().zip(&self.tallies) {
+            if tally.count == 0 {
+                continue;
+            }
+            let sum = by_name.entry(name).or_default();
+            sum.count += tally.count;
+            sum.own_bytes += tally.own_bytes;
+            sum.block_bytes += tally.block_bytes;
+            sum.gc_tracked += tally.gc_tracked;
+        }
+        let mut counts: Vec<TypeCount> = by_name
+            .into_iter()
+            .map(|(name, tally)| TypeCount {
+                name: name.clone(),
+                count: tally.count,
+                own_bytes: tally.own_bytes,
+                block_bytes: tally.block_bytes,
+                gc_tracked: tally.gc_tracked,
+            })
+            .collect();
+        counts.sort_unstable_by(|a, b| {
+            let key = |each: &TypeCount| (Reverse(each.own_bytes), Reverse(each.count));
+            key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
+        });
+        let mut uses: BTreeMap<Use, Sum> = BTreeMap::new();
+        for block in self.blocks.iter() {
+            let what = self.blocks.use_of(block.index);
+            if what != Use::Free {
+                let sum = uses.entry(what).or_default();
+                sum.count += 1;
+                sum.bytes += block.bytes;
+            }
+        }
+        let domains = self.debug.then(|| self.domains.into_iter().collect());
+        Census {
+            objects: counts.iter().map(|each| each.count).sum(),
+            largest: large
+                .into_iter()
+                .map(|(own_bytes, addr, of)| Large {
+                    addr,
+                    name: names[of as usize].clone(),
+                    own_bytes,
+                })
+                .collect(),
+            size_classes: size_classes(&self.blocks),
+            arenas: arenas(&self.blocks),
+            blocks: self.blocks,
+            heaps,
+            types: self.types,
+            names,
+            counts,
+            reached,
+            immortal: self.immortal,
+            statics,
+            frozen: listed.frozen_count,
+            uses,
+            interpreters: listed.interpreters,
+            domains,
+            violations: self.violations,
+        }
+    }
+}
+
+/// Counts by name, the most first; types of one name together.
+fn by_most(names: &[Name], counts: FxHashMap<u32, u64>) -> Vec<(Name, u64)> {
+    let mut by_name: FxHashMap<&Name, u64> = FxHashMap::default();
+    for (of, count) in counts {
+        if let Some(name) = names.get(of as usize) {
+            *by_name.entry(name).or_default() += count;
+        }
+    }
+    let mut all: Vec<(Name, u64)> = by_name
+        .into_iter()
+        .map(|(name, count)| (name.clone(), count))
+        .collect();
+    all.sort_unstable_by(|a, b| (Reverse(a.1), &a.0).cmp(&(Reverse(b.1), &b.0)));
+    all
+}

@@ -1,0 +1,141 @@
+//! What the lists of the garbage collector add and take back.
+
+use onlooker_unwinder::memory::{Lookup, RemoteAddr, u64_at};
+use rustc_hash::FxHashSet;
+
+use super::{Taker, Tally};
+use crate::blocks::{NO_TYPE, Use};
+use crate::figures::{Interpreter, Sum};
+use crate::gc::{self, Collector};
+use crate::space::Space;
+use crate::types::is_live;
+
+/// Links of the garbage collector before an object.
+const GC_HEAD_BYTES: u64 = 16;
+
+/// An object that claims to be larger is counted as if it were so large.
+const MAX_OBJECT_BYTES: u64 = 1 << 40;
+
+/// What the lists of the garbage collector say.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) interpreters: Vec<Interpreter>,
+    /// Blocks with a frozen object.
+    pub(super) frozen: FxHashSet<u32>,
+    /// Frozen ones, those outside of blocks included.
+    pub(super) frozen_count: u64,
+    /// Blocks with an object on a list.
+    pub(super) members: Vec<bool>,
+    /// Links that lie in no block.
+    pub(super) outside: Vec<RemoteAddr>,
+}
+
+impl Taker<'_> {
+    /// The links of an object that is tracked.
+    pub(super) fn links<B: AsRef<[u8]>>(
+        &self,
+        space: &Space<B>,
+        object: RemoteAddr,
+    ) -> Option<RemoteAddr> {
+        let links = RemoteAddr(object.0.checked_sub(GC_HEAD_BYTES)?);
+        // `_gc_next` is 0 in an object that is not tracked, and never else.
+        space.u64(links).filter(|next| *next != 0)?;
+        Some(links)
+    }
+
+    /// What the lists of every interpreter lead to.
+    pub(super) fn lists<B: AsRef<[u8]>>(
+        &self,
+        space: &Space<B>,
+        collectors: &[Collector],
+    ) -> Listed {
+        let mut listed = Listed {
+            members: vec![false; self.blocks.uses.len()],
+            ..Listed::default()
+        };
+        for collector in collectors {
+            for (links, is_frozen) in collector.elements() {
+                listed.frozen_count += u64::from(is_frozen);
+                match self.blocks.locate(links) {
+                    Some(block) => {
+                        listed.members[block.index as usize] = true;
+                        if is_frozen {
+                            listed.frozen.insert(block.index);
+                        }
+                    }
+                    None => listed.outside.push(links),
+                }
+            }
+            listed.interpreters.push(Interpreter {
+                id: collector.id,
+                lists: collector.lists(space),
+                share: None,
+            });
+        }
+        listed
+    }
+
+    /// Takes back what only looked like an object: one that is tracked is on a list. Only where the
+    /// lists are whole, and what a neighbour points back to is one all the same: it may have been
+    /// copied before it left its list, or after it came to it.
+    pub(super) fn drop_look_alikes<B: AsRef<[u8]>>(&mut self, space: &Space<B>, listed: &Listed) {
+        let mut look_alikes = Vec::new();
+        for block in self.blocks.iter() {
+            let of = self.blocks.types[block.index as usize];
+            if of == NO_TYPE
+                || !self.types.all()[of as usize].has_gc()
+                || listed.members[block.index as usize]
+            {
+                continue;
+            }
+            let links = self.links(space, self.object_addr(space, block.addr, of));
+            if links.is_some_and(|links| !gc::is_linked(space, links)) {
+                look_alikes.push(block.index as usize);
+            }
+        }
+        for index in look_alikes {
+            self.blocks.uses[index] = Use::Unowned;
+            self.blocks.types[index] = NO_TYPE;
+        }
+    }
+
+    /// Counts objects on a list that are in no block that was walked, by what their types say of
+    /// their size.
+    pub(super) fn reach<B: AsRef<[u8]>>(
+        &mut self,
+        space: &Space<B>,
+        outside: &[RemoteAddr],
+    ) -> Sum {
+        let mut reached = Sum::default();
+        for links in outside {
+            let object = RemoteAddr(links.0 + GC_HEAD_BYTES);
+            let Some(head) = space.bytes(object, 24) else {
+                continue;
+            };
+            let word = |offset| u64_at(head, offset).unwrap_or_default();
+            let Some(of) = self.types.at(space, word(8)) else {
+                continue;
+            };
+            if !is_live(self.layout.version, word(0)) {
+                continue;
+            }
+            let found = &self.types.all()[of as usize];
+            let items = if found.item_bytes > 0 { word(16) } else { 0 };
+            let items = items.cast_signed().unsigned_abs();
+            let bytes = items
+                .saturating_mul(found.item_bytes)
+                .saturating_add(found.distance + found.basic_bytes)
+                .min(MAX_OBJECT_BYTES);
+            self.tallies
+                .resize(self.types.all().len(), Tally::default());
+            let tally = &mut self.tallies[of as usize];
+            tally.count += 1;
+            tally.gc_tracked += 1;
+            tally.own_bytes += bytes;
+            tally.block_bytes += bytes;
+            reached.count += 1;
+            reached.bytes += bytes;
+        }
+        reached
+    }
+}
