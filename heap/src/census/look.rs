@@ -6,6 +6,7 @@ use super::{MAX_VIOLATIONS, Taker};
 use crate::blocks::{Blocks, NO_TYPE, Use};
 use crate::guards::{self, Domain};
 use crate::malloc::may_be_in_fast_bin;
+use crate::objects::object_addr;
 use crate::pymalloc::PoolState;
 use crate::space::Space;
 use crate::types::{Found, is_immortal};
@@ -135,14 +136,8 @@ impl Taker<'_> {
         block: RemoteAddr,
         of: u32,
     ) -> RemoteAddr {
-        let header = if self.debug {
-            let block = space.tail(block);
-            guards::data(block).map_or(guards::HEADER_BYTES, |(at, _)| at)
-        } else {
-            0
-        };
         let distance = self.types.all()[of as usize].distance;
-        RemoteAddr(block.0 + header + distance)
+        object_addr(space, block, distance, self.debug)
     }
 }
 

@@ -20,6 +20,10 @@ const WRITABLE: u64 = 1 << 8;
 /// Addresses of user memory end here, on any machine that CPython runs on.
 const ADDRESS_END: u64 = 1 << 57;
 
+/// More than any mapping has, and so little that many add up. (A mapping may have more than its
+/// addresses tell: it grew while the kernel told of it.)
+const MOST_BYTES: u64 = 1 << 46;
+
 fn words<const N: usize>(rows: &[u8], what: &'static str) -> Result<Vec<[u64; N]>, ImageError> {
     if !rows.len().is_multiple_of(8 * N) {
         return Err(ImageError::Damaged(what));
@@ -64,7 +68,7 @@ pub(super) fn decode_mappings(rows: &[u8]) -> Result<Vec<Mapping>, ImageError> {
         let ordered = mappings.last().is_none_or(|last| last.end <= start);
         // `[vsyscall]` lies above, and is not writable.
         let sane = start < end && (end <= ADDRESS_END || !writable);
-        if !ordered || !sane || resident_bytes > end - start || swapped_bytes > end - start {
+        if !ordered || !sane || resident_bytes.max(swapped_bytes) > MOST_BYTES {
             return Err(damaged);
         }
         mappings.push(mapping);
