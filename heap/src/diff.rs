@@ -166,10 +166,12 @@ fn moves<'a, A: AsRef<[u8]>, B: AsRef<[u8]>>(
     let twins = twins(before.census, after.census);
     let mut old = before.census.objects_in(before.space).peekable();
     let mut new = after.census.objects_in(after.space).peekable();
-    let place = |object: &Object| (object.is_chunk, object.addr);
+    let place = |census: &Census, object: &Object| {
+        (census.blocks.is_chunk(object.block.index), object.addr)
+    };
     loop {
         let order = match (old.peek(), new.peek()) {
-            (Some(old), Some(new)) => place(old).cmp(&place(new)),
+            (Some(old), Some(new)) => place(before.census, old).cmp(&place(after.census, new)),
             (Some(_), None) => std::cmp::Ordering::Less,
             (None, Some(_)) => std::cmp::Ordering::Greater,
             (None, None) => break,

@@ -163,11 +163,9 @@ pub(crate) fn arenas(blocks: &Blocks) -> Vec<ArenaUse> {
         let mut by_type: FxHashMap<u32, u64> = FxHashMap::default();
         for (at, pool) in pools.iter().enumerate().take(to).skip(from) {
             used_bytes += u64::from(pool.count) * u64::from(pool.size);
-            let first = blocks.first_of(at) as usize;
-            for of in &blocks.types[first..first + pool.carved as usize] {
-                if *of != NO_TYPE {
-                    *by_type.entry(*of).or_default() += u64::from(pool.size);
-                }
+            let first = blocks.first_of(at);
+            for of in (first..first + pool.carved).filter_map(|index| blocks.type_of(index)) {
+                *by_type.entry(of).or_default() += u64::from(pool.size);
             }
         }
         let most = by_type.into_iter().max_by_key(|(of, bytes)| (*bytes, *of));

@@ -1,23 +1,51 @@
-//! Every object of a census that lies in a block, with its address.
+//! The live objects of a heap whose blocks are typed.
 
 use onlooker_unwinder::memory::RemoteAddr;
 
-use crate::blocks::{Block, NO_TYPE, Use};
+use crate::blocks::{Block, Blocks};
 use crate::census::Census;
 use crate::guards;
 use crate::space::Space;
+use crate::types::{Type, Types};
 
 /// One live object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// Its header: what `id()` is.
+    /// Its address, what `id()` gives.
     pub addr: RemoteAddr,
-    /// Its type, as numbered by [`Census::types`] and [`Census::names`].
+    /// The number of its type.
     pub of: u32,
-    /// Its block.
+    /// The block that it lies in.
     pub block: Block,
-    /// Whether the block is a chunk of malloc.
-    pub is_chunk: bool,
+}
+
+/// Where the object in a block is. `debug`: blocks have headers of the debug allocator.
+pub(crate) fn addr<B: AsRef<[u8]>>(
+    space: &Space<B>,
+    debug: bool,
+    block: RemoteAddr,
+    of: &Type,
+) -> RemoteAddr {
+    let header = if debug {
+        let block = space.tail(block);
+        guards::data(block).map_or(guards::HEADER_BYTES, |(at, _)| at)
+    } else {
+        0
+    };
+    RemoteAddr(block.0 + header + of.distance)
+}
+
+/// The object in a block, if one is there.
+pub(crate) fn of_block<B: AsRef<[u8]>>(
+    space: &Space<B>,
+    debug: bool,
+    blocks: &Blocks,
+    types: &Types,
+    block: Block,
+) -> Option<Object> {
+    let of = blocks.type_of(block.index)?;
+    let addr = addr(space, debug, block.addr, types.all().get(of as usize)?);
+    Some(Object { addr, of, block })
 }
 
 impl Census {
@@ -27,39 +55,8 @@ impl Census {
         &'a self,
         space: &'a Space<B>,
     ) -> impl Iterator<Item = Object> + 'a {
-        let first_chunk = self.blocks.of_chunk(0);
-        let has_guards = self.domains.is_some();
-        self.blocks.iter().filter_map(move |block| {
-            let of = self.blocks.types[block.index as usize];
-            if of == NO_TYPE || self.blocks.use_of(block.index) != Use::Object {
-                return None;
-            }
-            Some(Object {
-                addr: object_addr(
-                    space,
-                    block.addr,
-                    self.types.all()[of as usize].distance,
-                    has_guards,
-                ),
-                of,
-                block,
-                is_chunk: block.index >= first_chunk,
-            })
-        })
+        let debug = self.domains.is_some();
+        let blocks = self.blocks.iter();
+        blocks.filter_map(move |block| of_block(space, debug, &self.blocks, &self.types, block))
     }
-}
-
-/// Where the object of a block begins, `distance` behind what its allocator keeps for itself.
-pub(crate) fn object_addr<B: AsRef<[u8]>>(
-    space: &Space<B>,
-    block: RemoteAddr,
-    distance: u64,
-    has_guards: bool,
-) -> RemoteAddr {
-    let header = if has_guards {
-        guards::data(space.tail(block)).map_or(guards::HEADER_BYTES, |(at, _)| at)
-    } else {
-        0
-    };
-    RemoteAddr(block.0 + header + distance)
 }

@@ -50,7 +50,7 @@ impl Taker<'_> {
         collectors: &[Collector],
     ) -> Listed {
         let mut listed = Listed {
-            members: vec![false; self.blocks.uses.len()],
+            members: vec![false; self.blocks.count()],
             ..Listed::default()
         };
         for collector in collectors {
@@ -81,21 +81,20 @@ impl Taker<'_> {
     pub(super) fn drop_look_alikes<B: AsRef<[u8]>>(&mut self, space: &Space<B>, listed: &Listed) {
         let mut look_alikes = Vec::new();
         for block in self.blocks.iter() {
-            let of = self.blocks.types[block.index as usize];
-            if of == NO_TYPE
-                || !self.types.all()[of as usize].has_gc()
-                || listed.members[block.index as usize]
-            {
+            let of = self.blocks.type_of(block.index);
+            let Some(of) = of.filter(|of| self.types.all()[*of as usize].has_gc()) else {
+                continue;
+            };
+            if listed.members[block.index as usize] {
                 continue;
             }
             let links = self.links(space, self.object_addr(space, block.addr, of));
             if links.is_some_and(|links| !gc::is_linked(space, links)) {
-                look_alikes.push(block.index as usize);
+                look_alikes.push(block.index);
             }
         }
         for index in look_alikes {
-            self.blocks.uses[index] = Use::Unowned;
-            self.blocks.types[index] = NO_TYPE;
+            self.blocks.set(index, Use::Unowned, NO_TYPE);
         }
     }
 
