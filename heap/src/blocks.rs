@@ -82,6 +82,15 @@ pub struct Block {
     pub bytes: u64,
 }
 
+/// Pools without a gap between them.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    start: u64,
+    end: u64,
+    /// Place of the first one among all pools.
+    first: usize,
+}
+
 /// All blocks.
 #[derive(Debug)]
 pub struct Blocks {
@@ -94,6 +103,8 @@ pub struct Blocks {
     first: Vec<u32>,
     /// Number of the first chunk.
     first_chunk: u32,
+    /// Pools side by side, by address: few steps find one of very many.
+    runs: Vec<Run>,
     marks: Vec<Mark>,
     /// Types of the blocks that are marked with [`MANY_TYPES`].
     many: FxHashMap<u32, u32>,
@@ -140,14 +151,24 @@ impl Blocks {
     pub fn new(pymalloc: Pymalloc, chunks: Vec<Chunk>, geometry: Geometry) -> Self {
         let mut count = 0;
         let mut first = Vec::with_capacity(pymalloc.pools.len());
-        for pool in &pymalloc.pools {
+        let mut runs: Vec<Run> = Vec::new();
+        for (at, pool) in pymalloc.pools.iter().enumerate() {
             first.push(count);
             count += pool.carved;
+            match runs.last_mut() {
+                Some(run) if run.end == pool.addr.0 => run.end += geometry.pool_bytes,
+                _ => runs.push(Run {
+                    start: pool.addr.0,
+                    end: pool.addr.0 + geometry.pool_bytes,
+                    first: at,
+                }),
+            }
         }
         let total = count as usize + chunks.len();
         Self {
             first_chunk: count,
             first,
+            runs,
             marks: vec![FREE; total],
             many: FxHashMap::default(),
             pymalloc,
@@ -171,7 +192,7 @@ impl Blocks {
     /// The block that holds an address, if it was carved at some time.
     #[must_use]
     pub fn locate(&self, addr: RemoteAddr) -> Option<Block> {
-        if let Some(at) = self.pymalloc.pool_of(self.geometry, addr) {
+        if let Some(at) = self.pool_of(addr) {
             let pool = &self.pymalloc.pools[at];
             let offset = addr.0.checked_sub(pool.addr.0 + POOL_HEADER_BYTES)?;
             let size = u64::from(pool.size);
@@ -190,6 +211,13 @@ impl Blocks {
             addr: chunk.addr,
             bytes: chunk.bytes,
         })
+    }
+
+    /// The place of the pool that holds an address.
+    fn pool_of(&self, addr: RemoteAddr) -> Option<usize> {
+        let next = self.runs.partition_point(|run| run.end <= addr.0);
+        let run = self.runs.get(next).filter(|run| run.start <= addr.0)?;
+        Some(run.first + ((addr.0 - run.start) / self.geometry.pool_bytes) as usize)
     }
 
     /// How many there are, free ones included.

@@ -42,9 +42,13 @@ impl Taker<'_> {
                 claimed > 0
             });
             self.tallies[of as usize].own_bytes += own - block.bytes;
-            largest.push(Reverse((own, addr.0, of)));
-            if largest.len() > LARGEST {
-                largest.pop();
+            let each = Reverse((own, addr.0, of));
+            if largest.len() < LARGEST {
+                largest.push(each);
+            } else if let Some(mut least) = largest.peek_mut()
+                && each < *least
+            {
+                *least = each;
             }
         }
         // Again: tables that only looked like objects have their owners now.
@@ -143,7 +147,7 @@ impl Taker<'_> {
                 })
                 .collect(),
             size_classes: size_classes(&self.blocks),
-            arenas: arenas(&self.blocks),
+            arenas: arenas(&self.blocks, names.len()),
             blocks: self.blocks,
             heaps,
             types: self.types,

@@ -19,7 +19,6 @@ pub use roots::{Roots, StaticRoots, Table, interpreters};
 
 use crate::space::Space;
 use onlooker_unwinder::layout::Layout;
-use onlooker_unwinder::memory::RemoteAddr;
 
 /// Size of `struct pool_header`.
 pub const POOL_HEADER_BYTES: u64 = 48;
@@ -177,12 +176,5 @@ impl Pymalloc {
     pub fn absent(&self) -> impl Iterator<Item = &Pool> {
         let pools = self.pools.iter();
         pools.filter(|pool| pool.state == PoolState::Absent)
-    }
-
-    /// The pool that holds `addr`.
-    #[must_use]
-    pub fn pool_of(&self, geometry: Geometry, addr: RemoteAddr) -> Option<usize> {
-        let pool = addr.0 & !(geometry.pool_bytes - 1);
-        self.pools.binary_search_by_key(&pool, |p| p.addr.0).ok()
     }
 }
