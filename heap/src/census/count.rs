@@ -57,7 +57,7 @@ impl Taker<'_> {
                 continue;
             };
             let tracked = self.types.all()[of as usize].has_gc()
-                && !lists.frozen.contains(&index)
+                && !lists.frozen.get(index)
                 && self
                     .links(space, self.object_addr(space, addr, of))
                     .is_some();

@@ -1,9 +1,9 @@
 //! What the lists of the garbage collector add and take back.
 
 use onlooker_unwinder::memory::{Lookup, RemoteAddr, u64_at};
-use rustc_hash::FxHashSet;
 
 use super::{Taker, Tally};
+use crate::bits::Bits;
 use crate::blocks::{NO_TYPE, Use};
 use crate::figures::{Interpreter, Sum};
 use crate::gc::{self, Collector};
@@ -21,11 +21,11 @@ const MAX_OBJECT_BYTES: u64 = 1 << 40;
 pub(super) struct Listed {
     pub(super) interpreters: Vec<Interpreter>,
     /// Blocks with a frozen object.
-    pub(super) frozen: FxHashSet<u32>,
+    pub(super) frozen: Bits,
     /// Frozen ones, those outside of blocks included.
     pub(super) frozen_count: u64,
     /// Blocks with an object on a list.
-    pub(super) members: Vec<bool>,
+    pub(super) members: Bits,
     /// Links that lie in no block.
     pub(super) outside: Vec<RemoteAddr>,
 }
@@ -50,7 +50,8 @@ impl Taker<'_> {
         collectors: &[Collector],
     ) -> Listed {
         let mut listed = Listed {
-            members: vec![false; self.blocks.count()],
+            frozen: Bits::none_of(self.blocks.count()),
+            members: Bits::none_of(self.blocks.count()),
             ..Listed::default()
         };
         for collector in collectors {
@@ -58,9 +59,9 @@ impl Taker<'_> {
                 listed.frozen_count += u64::from(is_frozen);
                 match self.blocks.locate(links) {
                     Some(block) => {
-                        listed.members[block.index as usize] = true;
+                        listed.members.set(block.index);
                         if is_frozen {
-                            listed.frozen.insert(block.index);
+                            listed.frozen.set(block.index);
                         }
                     }
                     None => listed.outside.push(links),
@@ -85,7 +86,7 @@ impl Taker<'_> {
             let Some(of) = of.filter(|of| self.types.all()[*of as usize].has_gc()) else {
                 continue;
             };
-            if listed.members[block.index as usize] {
+            if listed.members.get(block.index) {
                 continue;
             }
             let links = self.links(space, self.object_addr(space, block.addr, of));
