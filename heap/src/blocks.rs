@@ -1,6 +1,7 @@
 //! Every block of pymalloc and every chunk of malloc, under one numbering, and what each is.
 
 use onlooker_unwinder::memory::RemoteAddr;
+use rustc_hash::FxHashMap;
 
 use crate::malloc::Chunk;
 use crate::pymalloc::{Geometry, POOL_HEADER_BYTES, Pymalloc};
@@ -50,6 +51,26 @@ impl Use {
 /// No type.
 pub(crate) const NO_TYPE: u32 = u32::MAX;
 
+/// What a block is in two bytes, for there are as many as there is memory: a use that is not
+/// [`Use::Object`] as its number, an object as the number of its type, from [`FIRST_TYPE`] on.
+type Mark = u16;
+
+/// Uses by their marks.
+const USES: [Use; 8] = [
+    Use::Free,
+    Use::Parked,
+    Use::DictKeys,
+    Use::Values,
+    Use::ListItems,
+    Use::SetTable,
+    Use::Buffer,
+    Use::Unowned,
+];
+const FREE: Mark = 0;
+const FIRST_TYPE: Mark = 16;
+/// An object of a type whose number is too large: it is kept beside.
+const MANY_TYPES: Mark = Mark::MAX;
+
 /// A block, its address and its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -59,6 +80,15 @@ pub struct Block {
     pub addr: RemoteAddr,
     /// Its size, what malloc itself keeps included.
     pub bytes: u64,
+}
+
+/// Pools without a gap between them.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    start: u64,
+    end: u64,
+    /// Place of the first one among all pools.
+    first: usize,
 }
 
 /// All blocks.
@@ -73,8 +103,46 @@ pub struct Blocks {
     first: Vec<u32>,
     /// Number of the first chunk.
     first_chunk: u32,
-    pub(crate) uses: Vec<Use>,
-    pub(crate) types: Vec<u32>,
+    /// Pools side by side, by address: few steps find one of very many.
+    runs: Vec<Run>,
+    marks: Vec<Mark>,
+    /// Types of the blocks that are marked with [`MANY_TYPES`].
+    many: FxHashMap<u32, u32>,
+}
+
+/// A place in the order of all blocks, which may be changed between two of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cursor {
+    pool: usize,
+    block: u32,
+    chunk: usize,
+}
+
+impl Cursor {
+    /// The block here; goes on to the next.
+    pub(crate) fn next(&mut self, blocks: &Blocks) -> Option<Block> {
+        while let Some(pool) = blocks.pymalloc.pools.get(self.pool) {
+            let index = self.block;
+            if index < pool.carved {
+                self.block += 1;
+                return Some(Block {
+                    index: blocks.first[self.pool] + index,
+                    addr: pool.block(index),
+                    bytes: u64::from(pool.size),
+                });
+            }
+            self.pool += 1;
+            self.block = 0;
+        }
+        let chunk = blocks.chunks.get(self.chunk)?;
+        let index = blocks.of_chunk(self.chunk);
+        self.chunk += 1;
+        Some(Block {
+            index,
+            addr: chunk.addr,
+            bytes: chunk.bytes,
+        })
+    }
 }
 
 impl Blocks {
@@ -83,16 +151,26 @@ impl Blocks {
     pub fn new(pymalloc: Pymalloc, chunks: Vec<Chunk>, geometry: Geometry) -> Self {
         let mut count = 0;
         let mut first = Vec::with_capacity(pymalloc.pools.len());
-        for pool in &pymalloc.pools {
+        let mut runs: Vec<Run> = Vec::new();
+        for (at, pool) in pymalloc.pools.iter().enumerate() {
             first.push(count);
             count += pool.carved;
+            match runs.last_mut() {
+                Some(run) if run.end == pool.addr.0 => run.end += geometry.pool_bytes,
+                _ => runs.push(Run {
+                    start: pool.addr.0,
+                    end: pool.addr.0 + geometry.pool_bytes,
+                    first: at,
+                }),
+            }
         }
         let total = count as usize + chunks.len();
         Self {
             first_chunk: count,
             first,
-            uses: vec![Use::Free; total],
-            types: vec![NO_TYPE; total],
+            runs,
+            marks: vec![FREE; total],
+            many: FxHashMap::default(),
             pymalloc,
             chunks,
             geometry,
@@ -114,7 +192,7 @@ impl Blocks {
     /// The block that holds an address, if it was carved at some time.
     #[must_use]
     pub fn locate(&self, addr: RemoteAddr) -> Option<Block> {
-        if let Some(at) = self.pymalloc.pool_of(self.geometry, addr) {
+        if let Some(at) = self.pool_of(addr) {
             let pool = &self.pymalloc.pools[at];
             let offset = addr.0.checked_sub(pool.addr.0 + POOL_HEADER_BYTES)?;
             let size = u64::from(pool.size);
@@ -135,27 +213,119 @@ impl Blocks {
         })
     }
 
+    /// The place of the pool that holds an address.
+    fn pool_of(&self, addr: RemoteAddr) -> Option<usize> {
+        let next = self.runs.partition_point(|run| run.end <= addr.0);
+        let run = self.runs.get(next).filter(|run| run.start <= addr.0)?;
+        Some(run.first + ((addr.0 - run.start) / self.geometry.pool_bytes) as usize)
+    }
+
+    /// How many there are, free ones included.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.marks.len()
+    }
+
     /// What block `index` is.
     #[must_use]
     pub fn use_of(&self, index: u32) -> Use {
-        self.uses.get(index as usize).copied().unwrap_or_default()
+        let mark = self.marks.get(index as usize).copied().unwrap_or_default();
+        USES.get(usize::from(mark)).copied().unwrap_or(Use::Object)
+    }
+
+    /// The type of the object in block `index`.
+    #[must_use]
+    pub fn type_of(&self, index: u32) -> Option<u32> {
+        match *self.marks.get(index as usize)? {
+            MANY_TYPES => self.many.get(&index).copied(),
+            mark => mark.checked_sub(FIRST_TYPE).map(u32::from),
+        }
+    }
+
+    /// Whether block `index` is a chunk of malloc.
+    #[must_use]
+    pub fn is_chunk(&self, index: u32) -> bool {
+        index >= self.first_chunk
+    }
+
+    /// Says what a block is; `of` is the type of an object and [`NO_TYPE`] for anything else.
+    pub(crate) fn set(&mut self, index: u32, what: Use, of: u32) {
+        let mark = if what == Use::Object {
+            let mark = of.saturating_add(FIRST_TYPE.into());
+            Mark::try_from(mark).unwrap_or(MANY_TYPES)
+        } else {
+            let mark = USES.iter().position(|each| *each == what);
+            mark.unwrap_or_default() as Mark
+        };
+        if mark == MANY_TYPES {
+            self.many.insert(index, of);
+        }
+        if let Some(place) = self.marks.get_mut(index as usize) {
+            *place = mark;
+        }
     }
 
     /// Every block and chunk, free ones included.
     pub fn iter(&self) -> impl Iterator<Item = Block> + '_ {
-        let pools = self.pymalloc.pools.iter().zip(&self.first);
-        let blocks = pools.flat_map(|(pool, first)| {
-            (0..pool.carved).map(move |index| Block {
-                index: first + index,
-                addr: pool.block(index),
-                bytes: u64::from(pool.size),
-            })
-        });
-        let chunks = self.chunks.iter().zip(self.first_chunk..);
-        blocks.chain(chunks.map(|(chunk, index)| Block {
-            index,
-            addr: chunk.addr,
-            bytes: chunk.bytes,
-        }))
+        let mut cursor = Cursor::default();
+        std::iter::from_fn(move || cursor.next(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pymalloc::{Pool, PoolState};
+    use onlooker_unwinder::layout::Minor;
+
+    fn blocks() -> Blocks {
+        let pool = |addr, carved| Pool {
+            addr: RemoteAddr(addr),
+            arena_index: 0,
+            size: 64,
+            carved,
+            count: carved,
+            state: PoolState::Whole,
+        };
+        let pymalloc = Pymalloc {
+            pools: vec![pool(0x10000, 2), pool(0x14000, 0), pool(0x18000, 1)],
+            ..Pymalloc::default()
+        };
+        let chunks = vec![Chunk {
+            addr: RemoteAddr(0x40010),
+            bytes: 1024,
+            in_use: true,
+        }];
+        Blocks::new(pymalloc, chunks, Geometry::of(Minor::new(3, 12)))
+    }
+
+    #[test]
+    fn every_block_has_one_number_and_its_place() {
+        let blocks = blocks();
+        let all: Vec<_> = blocks.iter().collect();
+        let indices: Vec<_> = all.iter().map(|block| block.index).collect();
+        assert_eq!(indices, [0, 1, 2, 3]);
+        assert_eq!(all[2].addr, RemoteAddr(0x18000 + POOL_HEADER_BYTES));
+        for block in all {
+            assert_eq!(blocks.locate(block.addr), Some(block));
+        }
+        assert!(blocks.is_chunk(3) && !blocks.is_chunk(2));
+    }
+
+    #[test]
+    fn a_mark_is_read_as_it_was_set_whatever_the_number_of_the_type() {
+        let mut blocks = blocks();
+        for what in USES {
+            blocks.set(1, what, NO_TYPE);
+            assert_eq!((blocks.use_of(1), blocks.type_of(1)), (what, None));
+        }
+        for of in [0, 1, 65518, 65519, 65520, 1 << 20] {
+            blocks.set(1, Use::Object, of);
+            assert_eq!(
+                (blocks.use_of(1), blocks.type_of(1)),
+                (Use::Object, Some(of))
+            );
+        }
+        assert_eq!(blocks.use_of(0), Use::Free);
     }
 }

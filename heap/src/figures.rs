@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use onlooker_unwinder::memory::RemoteAddr;
-use rustc_hash::FxHashMap;
 
 use crate::blocks::{Blocks, NO_TYPE, Use};
 use crate::gc::Lists;
@@ -153,29 +152,31 @@ pub(crate) fn size_classes(blocks: &Blocks) -> Vec<SizeClass> {
         .collect()
 }
 
-pub(crate) fn arenas(blocks: &Blocks) -> Vec<ArenaUse> {
+/// `types` is how many there are.
+pub(crate) fn arenas(blocks: &Blocks, types: usize) -> Vec<ArenaUse> {
+    let mut by_type = vec![0_u64; types];
     let mut found = Vec::with_capacity(blocks.pymalloc.arenas.len());
     let pools = &blocks.pymalloc.pools;
     for arena in &blocks.pymalloc.arenas {
         let from = pools.partition_point(|pool| pool.addr.0 < arena.start);
         let to = pools.partition_point(|pool| pool.addr.0 < arena.end());
         let mut used_bytes = 0;
-        let mut by_type: FxHashMap<u32, u64> = FxHashMap::default();
+        by_type.fill(0);
         for (at, pool) in pools.iter().enumerate().take(to).skip(from) {
             used_bytes += u64::from(pool.count) * u64::from(pool.size);
-            let first = blocks.first_of(at) as usize;
-            for of in &blocks.types[first..first + pool.carved as usize] {
-                if *of != NO_TYPE {
-                    *by_type.entry(*of).or_default() += u64::from(pool.size);
-                }
+            let first = blocks.first_of(at);
+            for of in (first..first + pool.carved).filter_map(|index| blocks.type_of(index)) {
+                by_type[of as usize] += u64::from(pool.size);
             }
         }
-        let most = by_type.into_iter().max_by_key(|(of, bytes)| (*bytes, *of));
+        let most = (0..).zip(&by_type).max_by_key(|(_, bytes)| **bytes);
         found.push(ArenaUse {
             start: arena.start,
             bytes: arena.len,
             used_bytes,
-            pinned_by: most.map_or(NO_TYPE, |(of, _)| of),
+            pinned_by: most
+                .filter(|(_, bytes)| **bytes > 0)
+                .map_or(NO_TYPE, |(of, _)| of),
         });
     }
     found

@@ -9,6 +9,8 @@
 //! blocks; [`types`] says which of them are objects; [`owned`] which belong to an object;
 //! [`census`] adds up.
 //!
+//! [`image`] keeps what a census is a function of, [`diff`] compares two.
+//!
 //! Beside it, over the read seam and without a copy:
 //!
 //! * [`gather`] reads many small pieces of memory in few large calls.
@@ -21,15 +23,20 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod bits;
 pub mod blocks;
 pub mod census;
+pub mod diff;
 mod figures;
 pub mod gather;
 pub mod gc;
 pub mod guards;
 pub mod headers;
+pub mod image;
 pub mod malloc;
+pub mod mappings;
 pub mod names;
+pub mod objects;
 pub mod owned;
 pub mod pools;
 pub mod pymalloc;

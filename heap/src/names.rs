@@ -107,7 +107,7 @@ pub fn of<B: AsRef<[u8]>>(space: &Space<B>, layout: &Layout, found: &Type) -> Na
         .and_then(|value| objects.str(value).ok());
     // `ht_qualname` stands before `ht_cached_keys` in every version.
     let qualname = objects
-        .pointer(found.addr, layout.objects.cached_keys - 8)
+        .pointer(found.addr, layout.objects.cached_keys.saturating_sub(8))
         .ok()
         .and_then(|name| objects.str(name).ok());
     Name {

@@ -139,8 +139,7 @@ pub(crate) fn claim(blocks: &mut Blocks, part: RemoteAddr, as_what: Use) -> u64 
     let Some(block) = blocks.locate(part) else {
         return 0;
     };
-    let at = block.index as usize;
-    let may = match blocks.uses[at] {
+    let may = match blocks.use_of(block.index) {
         Use::Parked | Use::Unowned => true,
         // Words of a table can look like an object's header.
         Use::Object => as_what != Use::Buffer,
@@ -149,7 +148,6 @@ pub(crate) fn claim(blocks: &mut Blocks, part: RemoteAddr, as_what: Use) -> u64 
     if !may {
         return 0;
     }
-    blocks.uses[at] = as_what;
-    blocks.types[at] = NO_TYPE;
+    blocks.set(block.index, as_what, NO_TYPE);
     block.bytes
 }

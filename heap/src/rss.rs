@@ -90,14 +90,17 @@ pub fn parts<B: AsRef<[u8]>>(
             add(Part::PymallocEmptyPools, resident);
             continue;
         }
-        let first = blocks.first_of(at) as usize;
-        let uses = &blocks.uses[first..first + pool.carved as usize];
-        let count = |wanted: fn(Use) -> bool| {
-            let many = uses.iter().filter(|each| wanted(**each)).count();
-            many as u64 * u64::from(pool.size)
-        };
-        let objects = count(is_python).min(resident);
-        let other = count(|each| each != Use::Free && !is_python(each)).min(resident - objects);
+        let first = blocks.first_of(at);
+        let (mut objects, mut other) = (0, 0);
+        for index in first..first + pool.carved {
+            match blocks.use_of(index) {
+                Use::Free => {}
+                what if is_python(what) => objects += u64::from(pool.size),
+                _ => other += u64::from(pool.size),
+            }
+        }
+        let objects = objects.min(resident);
+        let other = other.min(resident - objects);
         add(Part::PythonObjects, objects);
         add(Part::PymallocOther, other);
         add(Part::PymallocFree, resident - objects - other);

@@ -83,6 +83,15 @@ impl<B: AsRef<[u8]>> Space<B> {
         &self.ranges
     }
 
+    /// The bytes of each large piece, by address.
+    pub fn large(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let bytes = self.bytes.as_ref();
+        self.ranges.iter().filter_map(|range| {
+            let bytes = bytes.get(range.at as usize..(range.at + range.len) as usize)?;
+            Some((range.start, bytes))
+        })
+    }
+
     /// The small pieces, by address.
     pub fn small(&self) -> impl Iterator<Item = (u64, &[u8])> {
         self.small.iter().map(|(addr, bytes)| (*addr, &**bytes))
@@ -103,6 +112,12 @@ impl<B: AsRef<[u8]>> Space<B> {
     /// `absent` are start and end, in order and without overlap.
     pub fn set_absent(&mut self, absent: Vec<(u64, u64)>) {
         self.absent = absent;
+    }
+
+    /// What was said so of.
+    #[must_use]
+    pub fn absent(&self) -> &[(u64, u64)] {
+        &self.absent
     }
 
     /// Whether some of the bytes from `start` to `end` are swapped out or were left out.

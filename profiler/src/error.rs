@@ -54,7 +54,7 @@ pub mod exit {
     pub const NO_SIGNAL: u8 = 82;
     /// The target's tracemalloc is not on.
     pub const TRACEMALLOC_OFF: u8 = 83;
-    /// Killed by a second Ctrl-C.
+    /// Ended by Ctrl-C: a second one, or one that nothing is worth keeping after.
     pub const INTERRUPTED: u8 = 130;
 }
 
@@ -283,6 +283,12 @@ pub enum Error {
         /// What is left and where, beginning with "; ".
         kept: String,
     },
+    /// Ctrl-C.
+    #[error("interrupted; {path} was not written", path = .path.display())]
+    Interrupted {
+        /// The output.
+        path: PathBuf,
+    },
     /// An input cannot be opened.
     #[error("cannot read {path}: {error}", path = .path.display())]
     NoInput {
@@ -357,6 +363,7 @@ impl Error {
             Self::CannotStart { .. } => exit::CANNOT_START,
             Self::CannotCreate { .. } => exit::CANNOT_CREATE,
             Self::Write { .. } | Self::Read { .. } | Self::Stop { .. } => exit::IO,
+            Self::Interrupted { .. } => exit::INTERRUPTED,
             Self::NoInput { .. } => exit::NO_INPUT,
             Self::Data { .. } => exit::DATA,
             Self::Report(_) | Self::NothingGrew { .. } => exit::EMPTY,

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::listed::Listed;
 use super::{Taker, Tally};
-use crate::blocks::{NO_TYPE, Use};
+use crate::blocks::{Block, Cursor, Use};
 use crate::figures::{Census, Large, Sum, TypeCount, arenas, size_classes};
 use crate::malloc::Heap;
 use crate::names::{self, Name};
@@ -26,20 +26,14 @@ impl Taker<'_> {
         lists: &Listed,
     ) -> Vec<(u64, RemoteAddr, u32)> {
         self.tallies = vec![Tally::default(); self.types.all().len()];
-        let objects: Vec<(u32, RemoteAddr, u64)> = self
-            .blocks
-            .iter()
-            .filter(|block| self.blocks.use_of(block.index) == Use::Object)
-            .map(|block| (block.index, block.addr, block.bytes))
-            .collect();
         let mut largest = BinaryHeap::new();
-        for &(index, block, bytes) in &objects {
-            let of = self.blocks.types[index as usize];
-            if of == NO_TYPE {
+        let mut cursor = Cursor::default();
+        while let Some(block) = cursor.next(&self.blocks) {
+            let Some(of) = self.blocks.type_of(block.index) else {
                 continue;
-            }
-            let addr = self.object_addr(space, block, of);
-            let mut own = bytes;
+            };
+            let addr = self.object_addr(space, block.addr, of);
+            let mut own = block.bytes;
             let blocks = &mut self.blocks;
             let found = &self.types.all()[of as usize];
             owned::parts(space, self.layout, found, addr, |part, what| {
@@ -47,22 +41,25 @@ impl Taker<'_> {
                 own += claimed;
                 claimed > 0
             });
-            self.tallies[of as usize].own_bytes += own - bytes;
-            largest.push(Reverse((own, addr.0, of)));
-            if largest.len() > LARGEST {
-                largest.pop();
+            self.tallies[of as usize].own_bytes += own - block.bytes;
+            let each = Reverse((own, addr.0, of));
+            if largest.len() < LARGEST {
+                largest.push(each);
+            } else if let Some(mut least) = largest.peek_mut()
+                && each < *least
+            {
+                *least = each;
             }
         }
-        for &(index, block, bytes) in &objects {
-            let of = self.blocks.types[index as usize];
-            // A table that looked like an object.
-            if of == NO_TYPE {
+        // Again: tables that only looked like objects have their owners now.
+        for Block { index, addr, bytes } in self.blocks.iter() {
+            let Some(of) = self.blocks.type_of(index) else {
                 continue;
-            }
+            };
             let tracked = self.types.all()[of as usize].has_gc()
-                && !lists.frozen.contains(&index)
+                && !lists.frozen.get(index)
                 && self
-                    .links(space, self.object_addr(space, block, of))
+                    .links(space, self.object_addr(space, addr, of))
                     .is_some();
             let tally = &mut self.tallies[of as usize];
             tally.count += 1;
@@ -150,7 +147,7 @@ impl Taker<'_> {
                 })
                 .collect(),
             size_classes: size_classes(&self.blocks),
-            arenas: arenas(&self.blocks),
+            arenas: arenas(&self.blocks, names.len()),
             blocks: self.blocks,
             heaps,
             types: self.types,

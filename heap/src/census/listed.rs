@@ -1,9 +1,9 @@
 //! What the lists of the garbage collector add and take back.
 
 use onlooker_unwinder::memory::{Lookup, RemoteAddr, u64_at};
-use rustc_hash::FxHashSet;
 
 use super::{Taker, Tally};
+use crate::bits::Bits;
 use crate::blocks::{NO_TYPE, Use};
 use crate::figures::{Interpreter, Sum};
 use crate::gc::{self, Collector};
@@ -21,11 +21,11 @@ const MAX_OBJECT_BYTES: u64 = 1 << 40;
 pub(super) struct Listed {
     pub(super) interpreters: Vec<Interpreter>,
     /// Blocks with a frozen object.
-    pub(super) frozen: FxHashSet<u32>,
+    pub(super) frozen: Bits,
     /// Frozen ones, those outside of blocks included.
     pub(super) frozen_count: u64,
     /// Blocks with an object on a list.
-    pub(super) members: Vec<bool>,
+    pub(super) members: Bits,
     /// Links that lie in no block.
     pub(super) outside: Vec<RemoteAddr>,
 }
@@ -50,7 +50,8 @@ impl Taker<'_> {
         collectors: &[Collector],
     ) -> Listed {
         let mut listed = Listed {
-            members: vec![false; self.blocks.uses.len()],
+            frozen: Bits::none_of(self.blocks.count()),
+            members: Bits::none_of(self.blocks.count()),
             ..Listed::default()
         };
         for collector in collectors {
@@ -58,9 +59,9 @@ impl Taker<'_> {
                 listed.frozen_count += u64::from(is_frozen);
                 match self.blocks.locate(links) {
                     Some(block) => {
-                        listed.members[block.index as usize] = true;
+                        listed.members.set(block.index);
                         if is_frozen {
-                            listed.frozen.insert(block.index);
+                            listed.frozen.set(block.index);
                         }
                     }
                     None => listed.outside.push(links),
@@ -81,21 +82,20 @@ impl Taker<'_> {
     pub(super) fn drop_look_alikes<B: AsRef<[u8]>>(&mut self, space: &Space<B>, listed: &Listed) {
         let mut look_alikes = Vec::new();
         for block in self.blocks.iter() {
-            let of = self.blocks.types[block.index as usize];
-            if of == NO_TYPE
-                || !self.types.all()[of as usize].has_gc()
-                || listed.members[block.index as usize]
-            {
+            let of = self.blocks.type_of(block.index);
+            let Some(of) = of.filter(|of| self.types.all()[*of as usize].has_gc()) else {
+                continue;
+            };
+            if listed.members.get(block.index) {
                 continue;
             }
             let links = self.links(space, self.object_addr(space, block.addr, of));
             if links.is_some_and(|links| !gc::is_linked(space, links)) {
-                look_alikes.push(block.index as usize);
+                look_alikes.push(block.index);
             }
         }
         for index in look_alikes {
-            self.blocks.uses[index] = Use::Unowned;
-            self.blocks.types[index] = NO_TYPE;
+            self.blocks.set(index, Use::Unowned, NO_TYPE);
         }
     }
 

@@ -6,6 +6,7 @@ use super::{MAX_VIOLATIONS, Taker};
 use crate::blocks::{Blocks, NO_TYPE, Use};
 use crate::guards::{self, Domain};
 use crate::malloc::may_be_in_fast_bin;
+use crate::objects;
 use crate::pymalloc::PoolState;
 use crate::space::Space;
 use crate::types::{Found, is_immortal};
@@ -37,9 +38,7 @@ impl Taker<'_> {
                     break;
                 };
                 let (what, of) = self.look(space, pool.block(index), block);
-                let number = (first + index) as usize;
-                self.blocks.uses[number] = what;
-                self.blocks.types[number] = of;
+                self.blocks.set(first + index, what, of);
             }
         }
         for at in 0..self.blocks.chunks.len() {
@@ -70,9 +69,7 @@ impl Taker<'_> {
                 }
                 _ => (what, of),
             };
-            let number = self.blocks.of_chunk(at) as usize;
-            self.blocks.uses[number] = what;
-            self.blocks.types[number] = of;
+            self.blocks.set(self.blocks.of_chunk(at), what, of);
         }
     }
 
@@ -135,14 +132,7 @@ impl Taker<'_> {
         block: RemoteAddr,
         of: u32,
     ) -> RemoteAddr {
-        let header = if self.debug {
-            let block = space.tail(block);
-            guards::data(block).map_or(guards::HEADER_BYTES, |(at, _)| at)
-        } else {
-            0
-        };
-        let distance = self.types.all()[of as usize].distance;
-        RemoteAddr(block.0 + header + distance)
+        objects::addr(space, self.debug, block, &self.types.all()[of as usize])
     }
 }
 

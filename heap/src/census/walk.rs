@@ -5,7 +5,7 @@ use onlooker_unwinder::memory::RemoteAddr;
 
 use crate::gc::Collector;
 use crate::malloc::{Malloc, Region};
-use crate::pymalloc::{Geometry, Pymalloc, Roots};
+use crate::pymalloc::{Found, Geometry, Pymalloc, Roots};
 use crate::space::Space;
 
 /// What the space was walked for: all that a census is taken from.
@@ -32,8 +32,21 @@ impl Walk {
         roots: &Roots,
         regions: &[Region],
     ) -> Self {
+        let found = Found::new(space, layout, roots);
+        Self::of(space, layout, roots, found, regions)
+    }
+
+    /// Walks with arenas that are known.
+    #[must_use]
+    pub fn of<B: AsRef<[u8]>>(
+        space: &Space<B>,
+        layout: &Layout,
+        roots: &Roots,
+        found: Found,
+        regions: &[Region],
+    ) -> Self {
         let geometry = Geometry::of(layout.version);
-        let pymalloc = Pymalloc::walk(space, layout, roots);
+        let pymalloc = Pymalloc::of(space, geometry, found);
         let malloc = Malloc::walk(space, regions, &pymalloc.arenas);
         let collectors = Collector::all(space, layout, roots.runtime);
         Self {
@@ -84,6 +97,12 @@ impl Walk {
         for collector in &mut self.collectors {
             collector.again(space);
         }
+    }
+
+    /// Whether everything closed and is of one instant.
+    #[must_use]
+    pub fn is_whole<B: AsRef<[u8]>>(&self, space: &Space<B>) -> bool {
+        self.torn_blocks(space).is_empty() && self.lists_are_complete(space)
     }
 
     /// Whether every list of the garbage collector was found and is of one instant.

@@ -6,6 +6,7 @@
 
 use onlooker_unwinder::memory::RemoteAddr;
 
+use super::links::Links;
 use super::{LINK_MASK, link};
 use crate::space::Space;
 
@@ -19,7 +20,7 @@ const SMALLEST_BYTES: u64 = 32;
 pub(crate) struct Walked {
     head: u64,
     /// Links of objects.
-    pub(crate) elements: Vec<RemoteAddr>,
+    pub(crate) elements: Links,
     /// Whether it came back to its head, each element pointing back to the one before.
     pub(crate) closed: bool,
     before: usize,
@@ -30,7 +31,7 @@ impl Walked {
     pub(super) fn new<B: AsRef<[u8]>>(space: &Space<B>, head: u64) -> Self {
         let mut this = Self {
             head,
-            elements: Vec::new(),
+            elements: Links::default(),
             closed: false,
             before: BEFORE,
             stuck_at: 0,
@@ -40,7 +41,7 @@ impl Walked {
     }
 
     fn last(&self) -> u64 {
-        self.elements.last().map_or(self.head, |last| last.0)
+        self.elements.last().unwrap_or(self.head)
     }
 
     fn go_on<B: AsRef<[u8]>>(&mut self, space: &Space<B>) {
@@ -52,12 +53,13 @@ impl Walked {
                 self.closed = true;
                 return;
             }
-            if link(space, node, 8) != Some(before & LINK_MASK)
+            if !Links::can_be(node)
+                || link(space, node, 8) != Some(before & LINK_MASK)
                 || self.elements.len() as u64 >= most
             {
                 return;
             }
-            self.elements.push(RemoteAddr(node));
+            self.elements.push(node);
             before = node;
         }
     }

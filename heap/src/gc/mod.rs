@@ -5,6 +5,7 @@
 //! number tells). So each place that is known is tried, and the one is taken where a list's head
 //! is what its first element points back to.
 
+mod links;
 mod list;
 
 use onlooker_unwinder::layout::{Layout, Minor};
@@ -190,7 +191,7 @@ impl Collector {
         let lists = self.lists.iter().flatten().enumerate();
         lists.flat_map(|(n, list)| {
             let links = list.elements.iter();
-            links.map(move |links| (*links, n == LISTS - 1))
+            links.map(move |links| (links, n == LISTS - 1))
         })
     }
 

@@ -117,6 +117,13 @@ impl Malloc {
         }
     }
 
+    /// Where the `brk` heap ends, as far as it was seen to grow.
+    #[must_use]
+    pub fn brk_end(&self) -> Option<u64> {
+        let heaps = self.heaps.iter().filter(|heap| heap.is_brk);
+        heaps.map(|heap| heap.end.max(heap.at)).max()
+    }
+
     /// What is worth to be copied again: address and length. A heap that leads into memory that is
     /// swapped out or was left out wants nothing, for that does not come.
     #[must_use]

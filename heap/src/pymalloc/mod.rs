@@ -19,7 +19,6 @@ pub use roots::{Roots, StaticRoots, Table, interpreters};
 
 use crate::space::Space;
 use onlooker_unwinder::layout::Layout;
-use onlooker_unwinder::memory::RemoteAddr;
 
 /// Size of `struct pool_header`.
 pub const POOL_HEADER_BYTES: u64 = 48;
@@ -61,6 +60,43 @@ impl Geometry {
     }
 }
 
+/// The arenas of all tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// By address.
+    pub arenas: Vec<Arena>,
+    /// Blocks that malloc gave because they are larger (3.9+ where it could be read).
+    pub raw_blocks: Option<u64>,
+    /// Whether they were found by a scan: the interpreter's own table was out of reach.
+    pub scanned: bool,
+}
+
+impl Found {
+    /// The arenas of all interpreters, from their tables or by a scan. None where another
+    /// allocator is in use (`PYTHONMALLOC=malloc`).
+    #[must_use]
+    pub fn new<B: AsRef<[u8]>>(space: &Space<B>, layout: &Layout, roots: &Roots) -> Self {
+        let geometry = Geometry::of(layout.version);
+        let tables = roots::tables(space, layout, roots);
+        let mut found = Self::default();
+        for table in &tables {
+            found.arenas.extend(arenas::read(space, geometry, table));
+            if let Some(raw) = table.raw_blocks {
+                let sum = found.raw_blocks.get_or_insert(0);
+                *sum = sum.saturating_add(raw);
+            }
+        }
+        if tables.is_empty()
+            && let Some(table) = find::table(space, geometry)
+        {
+            found.scanned = true;
+            found.arenas = arenas::read(space, geometry, &table);
+        }
+        arenas::keep_apart(space, &mut found.arenas);
+        found
+    }
+}
+
 /// All of pymalloc's memory.
 #[derive(Clone, Debug, Default)]
 pub struct Pymalloc {
@@ -75,37 +111,35 @@ pub struct Pymalloc {
 }
 
 impl Pymalloc {
-    /// Finds arenas and pools. Nothing is found where another allocator is in use
-    /// (`PYTHONMALLOC=malloc`).
+    /// The pools of arenas that were found before.
     #[must_use]
-    pub fn walk<B: AsRef<[u8]>>(space: &Space<B>, layout: &Layout, roots: &Roots) -> Self {
-        let geometry = Geometry::of(layout.version);
-        let tables = roots::tables(space, layout, roots);
-        let mut this = Self::default();
-        for table in &tables {
-            this.arenas.extend(arenas::read(space, geometry, table));
-            if let Some(raw) = table.raw_blocks {
-                let sum = this.raw_blocks.get_or_insert(0);
-                *sum = sum.saturating_add(raw);
-            }
-        }
-        if tables.is_empty()
-            && let Some(table) = find::table(space, geometry)
-        {
-            this.scanned = true;
-            this.arenas = arenas::read(space, geometry, &table);
-        }
-        arenas::keep_apart(space, &mut this.arenas);
+    pub fn of<B: AsRef<[u8]>>(space: &Space<B>, geometry: Geometry, found: Found) -> Self {
+        let mut pools = Vec::new();
         let mut scratch = Vec::new();
-        for arena in &this.arenas {
+        for arena in &found.arenas {
             for addr in arena.carved(geometry) {
                 let pool = pools::read(space, geometry, addr, arena.index, &mut scratch);
-                this.pools.push(pool);
+                pools.push(pool);
             }
         }
-        this.pools.sort_unstable_by_key(|pool| pool.addr);
-        this.pools.dedup_by_key(|pool| pool.addr);
-        this
+        pools.sort_unstable_by_key(|pool| pool.addr);
+        pools.dedup_by_key(|pool| pool.addr);
+        Self {
+            arenas: found.arenas,
+            pools,
+            raw_blocks: found.raw_blocks,
+            scanned: found.scanned,
+        }
+    }
+
+    /// What [`of`](Self::of) makes this from again.
+    #[must_use]
+    pub fn found(&self) -> Found {
+        Found {
+            arenas: self.arenas.clone(),
+            raw_blocks: self.raw_blocks,
+            scanned: self.scanned,
+        }
     }
 
     /// Looks again at the pools between these addresses, whose memory was copied again.
@@ -142,12 +176,5 @@ impl Pymalloc {
     pub fn absent(&self) -> impl Iterator<Item = &Pool> {
         let pools = self.pools.iter();
         pools.filter(|pool| pool.state == PoolState::Absent)
-    }
-
-    /// The pool that holds `addr`.
-    #[must_use]
-    pub fn pool_of(&self, geometry: Geometry, addr: RemoteAddr) -> Option<usize> {
-        let pool = addr.0 & !(geometry.pool_bytes - 1);
-        self.pools.binary_search_by_key(&pool, |p| p.addr.0).ok()
     }
 }

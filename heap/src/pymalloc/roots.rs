@@ -6,6 +6,7 @@
 
 use onlooker_unwinder::layout::{Layout, Minor};
 use onlooker_unwinder::memory::{Lookup, RemoteAddr, u64_at};
+use serde::{Deserialize, Serialize};
 
 use super::{Geometry, arenas};
 use crate::space::Space;
@@ -28,7 +29,7 @@ const SIZE_CLASS: u64 = 36;
 const MAX_INTERPRETERS: usize = 1 << 12;
 
 /// Addresses of the static variables of `obmalloc.c` (up to 3.11), from `.symtab`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaticRoots {
     /// `arenas`.
     pub arenas: RemoteAddr,
@@ -39,7 +40,7 @@ pub struct StaticRoots {
 }
 
 /// What a walk starts from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roots {
     /// `_PyRuntime`.
     pub runtime: RemoteAddr,

@@ -9,6 +9,7 @@ mod reads;
 mod record;
 mod report;
 mod selfcheck;
+mod stop;
 mod tracemalloc;
 mod usage;
 

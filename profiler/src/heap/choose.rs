@@ -6,7 +6,7 @@
 use onlooker_heap::space::PAGE_BYTES;
 use onlooker_unwinder::memory::{MAX_SEGMENTS, ReadError, ReadMemory, RemoteAddr, Segment};
 
-use super::mappings::{Kind, Mapping};
+use super::mappings::{Kind, Mapping, What};
 
 /// Smaller buffers are not set apart.
 const LARGE_BYTES: u64 = 64 << 10;
@@ -14,32 +14,6 @@ const LARGE_BYTES: u64 = 64 << 10;
 const HEADER_BYTES: u64 = 16;
 const IS_MMAPPED: u64 = 2;
 const FLAGS: u64 = 7;
-
-/// What a run of pages is, the most wanted first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
-    /// Data of the program and its libraries, `.bss` included: the roots.
-    Data,
-    /// The `brk` heap.
-    BrkHeap,
-    /// Arenas, heaps of threads, anything else.
-    Anonymous,
-    /// Large buffers behind their first page.
-    LargeBuffers,
-}
-
-impl What {
-    /// Its name in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Data => "data",
-            Self::BrkHeap => "brk_heap",
-            Self::Anonymous => "anonymous",
-            Self::LargeBuffers => "large_buffers",
-        }
-    }
-}
 
 /// Pages that may be copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

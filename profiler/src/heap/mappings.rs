@@ -6,42 +6,10 @@ use std::path::Path;
 use procfs::FromBufRead;
 use procfs::process::{MMPermissions, MMapPath, MemoryMap, MemoryMaps};
 
+pub use onlooker_heap::mappings::{Kind, Mapping, What};
+
 use crate::target::maps::io_error;
 use crate::target::read_text;
-
-/// What lies behind a mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `[heap]`: what `brk` gave to malloc.
-    Heap,
-    /// Private memory with no file behind it.
-    Anonymous,
-    /// The stack of the main thread.
-    Stack,
-    /// A private writable mapping of a file: data of programs and libraries.
-    Data,
-    /// Any other mapping of a file, and shared memory.
-    File,
-    /// What the kernel keeps for itself (`[vdso]`, …).
-    Kernel,
-}
-
-/// One mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mapping {
-    /// First address.
-    pub start: u64,
-    /// Address after the last one.
-    pub end: u64,
-    /// What it is.
-    pub kind: Kind,
-    /// Whether the process can write to it.
-    pub writable: bool,
-    /// `Rss` of `smaps`, in bytes.
-    pub resident_bytes: u64,
-    /// `Swap` of `smaps`, in bytes.
-    pub swapped_bytes: u64,
-}
 
 /// Reads `/proc/PID/smaps`, by address. Costs the kernel a walk over the page tables.
 ///

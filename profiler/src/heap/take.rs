@@ -3,18 +3,22 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use onlooker_heap::census::{Census, Walk};
+use onlooker_heap::census::Walk;
+use onlooker_heap::image::{Image, Meta};
 use onlooker_heap::malloc::Region;
-use onlooker_heap::rss::{self, Mapped, Part};
-use onlooker_heap::space::Space;
+use onlooker_heap::pymalloc::Roots;
+use onlooker_heap::rss::Mapped;
+use onlooker_unwinder::layout::Layout;
+use onlooker_unwinder::memory::{ReadError, ReadMemory};
 
-use super::choose::What;
-use super::copy::{CopyError, Limits, Prepared};
+use super::copy::{Copied, CopyError, Limits, Prepared};
 use super::mappings::{Kind, Mapping};
-use super::roots;
+use super::report::Report;
 use super::settle::settle;
+use super::{image, roots};
 use crate::attach::{self, Attached};
 use crate::error::Error;
+use crate::record::clock::unix_ns;
 use crate::stop;
 use crate::target;
 use crate::target::memory::FileMemory;
@@ -24,6 +28,8 @@ use crate::target::memory::FileMemory;
 const PAUSES: usize = 4;
 /// So often all is copied anew where a collection made the lists of the copy useless.
 const COPIES: usize = 2;
+/// So often what is to be kept is walked anew.
+const WALKS: usize = 8;
 
 /// How a census is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,33 +38,17 @@ pub struct Options {
     pub limits: Limits,
     /// Whether all threads are stopped while the memory is copied.
     pub pause: bool,
+    /// Whether the image is to be kept.
+    pub keep: bool,
 }
 
-/// What was taken, and from what.
+/// The memory of a process and what a census of it says.
 #[derive(Debug)]
 pub struct Taken {
-    /// The process.
-    pub pid: i32,
-    /// Its Python, as `3.12.1`.
-    pub python: String,
-    /// Its command line.
-    pub command: Vec<String>,
-    /// How long it was stopped, in nanoseconds; `None` without a stop.
-    pub pause_ns: Option<u64>,
-    /// Its memory.
-    pub space: Space<Vec<u8>>,
-    /// The census.
-    pub census: Census,
-    /// Resident bytes of each part; they add up to `resident_bytes`.
-    pub parts: Vec<(Part, u64)>,
-    /// Its RSS.
-    pub resident_bytes: u64,
-    /// What of it is swapped out, and was not looked at.
-    pub swapped_bytes: u64,
-    /// What was not copied because of the limit, in bytes.
-    pub left_out: BTreeMap<What, u64>,
-    /// Whether the kernel told which pages are resident.
-    pub residency_known: bool,
+    /// The memory, which can be kept.
+    pub image: Image<Vec<u8>>,
+    /// What a census of it says.
+    pub report: Report,
 }
 
 /// Takes a census. `progress` is told how many bytes of how many were copied.
@@ -73,11 +63,12 @@ pub fn take(
     let attached = attach::attach(pid, attach::STARTING)?;
     let layout = attached.sampler.layout().clone();
     let roots = roots::find(pid, layout.version, attached.sampler.runtime());
-    let stacks = thread_ids(&attached);
+    let process = image::process(pid, attached.version.to_string());
+    let thread_ids = thread_ids(&attached);
     let memory = &mut FileMemory::open(pid).map_err(|error| target::refused(pid, &error))?;
     let mut pause_ns = None;
     let mut tries = 0;
-    let (copied, walk) = loop {
+    let (mut copied, walk) = loop {
         let prepared = Prepared::new(pid, options.limits).map_err(|e| copy_error(pid, e))?;
         let (copied, walk) = if options.pause {
             let (copied, ns) = stop::pause(pid, || prepared.copy(pid, memory, &mut progress))?;
@@ -96,34 +87,76 @@ pub fn take(
         };
         tries += 1;
         let most = if options.pause { PAUSES } else { COPIES };
-        let whole =
-            walk.torn_blocks(&copied.space).is_empty() && walk.lists_are_complete(&copied.space);
-        if whole || tries == most {
+        if walk.is_whole(&copied.space) || tries == most {
             break (copied, walk);
         }
+    };
+    let walk = if options.keep && !options.pause {
+        let walked = walk_again(pid, memory, &mut copied, walk, &layout, &roots);
+        walked.map_err(|error| attach::read_error(pid, error))?
+    } else {
+        walk
     };
     let residency_known = copied.residency_known();
     let mut left_out = BTreeMap::new();
     for run in &copied.left_out {
         *left_out.entry(run.what).or_default() += run.end - run.start;
     }
-    let mut space = copied.space;
-    let census = Census::take(&mut space, memory, &layout, walk);
-    let mapped = mapped(&copied.mappings, &stacks);
-    let parts = rss::parts(&space, &census, &mapped);
-    Ok(Taken {
-        pid,
-        python: attached.version.to_string(),
-        command: target::command_line(pid),
-        pause_ns,
-        parts,
-        resident_bytes: mapped.total_bytes,
-        swapped_bytes: copied.mappings.iter().map(|m| m.swapped_bytes).sum(),
-        left_out,
-        residency_known,
-        space,
-        census,
-    })
+    let found = walk.pymalloc.found();
+    let mut image = Image {
+        meta: Meta {
+            onlooker: env!("CARGO_PKG_VERSION").to_owned(),
+            process,
+            taken_unix_ns: unix_ns(),
+            pause_ns,
+            left_out,
+            residency_known,
+            layout,
+            roots,
+            thread_ids,
+            raw_blocks: found.raw_blocks,
+            scanned: found.scanned,
+        },
+        mappings: copied.mappings,
+        arenas: found.arenas,
+        space: copied.space,
+    };
+    let report = Report::of(&mut image, memory, walk);
+    Ok(Taken { image, report })
+}
+
+/// Walks what is there now as whoever opens the image will, so that both say the same: the walk
+/// that went on from copy to copy saw some of it before it was copied again. What does not close
+/// that way is copied again too.
+fn walk_again<M: ReadMemory>(
+    pid: i32,
+    memory: &mut M,
+    copied: &mut Copied,
+    mut walk: Walk,
+    layout: &Layout,
+    roots: &Roots,
+) -> Result<Walk, ReadError> {
+    let mut tries = 0;
+    loop {
+        extend_brk(&mut copied.mappings, walk.malloc.brk_end());
+        let (found, regions) = (walk.pymalloc.found(), regions(&copied.mappings));
+        walk = Walk::of(&copied.space, layout, roots, found, &regions);
+        tries += 1;
+        if walk.is_whole(&copied.space) || tries == WALKS {
+            return Ok(walk);
+        }
+        settle(pid, memory, copied, &mut walk)?;
+    }
+}
+
+/// The `brk` heap is as large as it was seen to become.
+fn extend_brk(mappings: &mut [Mapping], end: Option<u64>) {
+    let last = mappings.iter().rposition(|m| m.kind == Kind::Heap);
+    let Some((last, end)) = last.zip(end) else {
+        return;
+    };
+    let limit = mappings.get(last + 1).map_or(u64::MAX, |next| next.start);
+    mappings[last].end = mappings[last].end.max(end.min(limit));
 }
 
 fn copy_error(pid: i32, error: CopyError) -> Error {
@@ -170,7 +203,7 @@ pub fn regions(mappings: &[Mapping]) -> Vec<Region> {
 
 /// The kernel's figures by kind. A thread's stack is an anonymous mapping that holds what its
 /// `pthread_self()` points to; the main thread's is nowhere near it.
-fn mapped(mappings: &[Mapping], thread_ids: &[u64]) -> Mapped {
+pub(super) fn mapped(mappings: &[Mapping], thread_ids: &[u64]) -> Mapped {
     let mut mapped = Mapped::default();
     for mapping in mappings {
         mapped.total_bytes += mapping.resident_bytes;

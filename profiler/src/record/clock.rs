@@ -1,6 +1,6 @@
 //! The clock: absolute deadlines, jitter, missed beats counted.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
@@ -39,6 +39,13 @@ pub fn now_ns() -> u64 {
         .map(Duration::from)
         .unwrap_or_default();
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Time of day in nanoseconds since 1970.
+#[must_use]
+pub fn unix_ns() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Clock {

@@ -12,11 +12,13 @@ pub mod tables;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Byte offset of a field inside a structure of the target.
 pub type Offset = u64;
 
 /// A CPython version as far as layouts care.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Minor {
     /// 2 or 3.
     pub major: u8,
@@ -39,7 +41,7 @@ impl fmt::Display for Minor {
 }
 
 /// Everything that reading stacks, names and objects of one interpreter build needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
     /// The version that it describes.
     pub version: Minor,
@@ -58,7 +60,7 @@ pub struct Layout {
 }
 
 /// `_PyRuntimeState` (`Include/internal/pycore_runtime.h`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runtime {
     /// `interpreters.head`.
     pub interpreters_head: Offset,
@@ -70,7 +72,7 @@ pub struct Runtime {
 }
 
 /// `PyInterpreterState` (`Include/internal/pycore_interp.h`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interpreter {
     /// `next`.
     pub next: Offset,
@@ -99,7 +101,7 @@ pub mod gil {
 }
 
 /// `PyThreadState` (`Include/cpython/pystate.h`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thread {
     /// `next`: an older thread's state.
     pub next: Offset,
@@ -125,7 +127,7 @@ pub struct Thread {
 }
 
 /// The bits of `PyThreadState._status` that say whether a state is alive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Offset of the word.
     pub word: Offset,
@@ -136,7 +138,7 @@ pub struct Status {
 }
 
 /// Two `int`s whose difference is the depth of the recursion, more or less.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recursion {
     /// `py_recursion_remaining` (3.12+), `recursion_remaining` (3.11).
     pub remaining: Offset,
@@ -145,7 +147,7 @@ pub struct Recursion {
 }
 
 /// `datastack_chunk`, `datastack_top`, `datastack_limit`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataStack {
     /// The current (newest) chunk.
     pub chunk: Offset,
@@ -156,7 +158,7 @@ pub struct DataStack {
 }
 
 /// How a thread state leads to its newest frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FrameRoot {
     /// 3.8 – 3.10: `frame`, a `PyFrameObject`.
     FrameObject {
@@ -180,7 +182,7 @@ pub enum FrameRoot {
 }
 
 /// The frames of a thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Frames {
     /// 3.8 – 3.10: `PyFrameObject` in the heap.
     Objects(ObjectFrame),
@@ -189,7 +191,7 @@ pub enum Frames {
 }
 
 /// `PyFrameObject` of 3.8 – 3.10 (`Include/cpython/frameobject.h`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectFrame {
     /// `f_back`.
     pub back: Offset,
@@ -207,7 +209,7 @@ pub struct ObjectFrame {
 }
 
 /// `_PyInterpreterFrame` (`Include/internal/pycore_frame.h`, `pycore_interpframe_structs.h`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterpreterFrame {
     /// `f_code`, `f_executable` from 3.13.
     pub code: Offset,
@@ -243,7 +245,7 @@ pub mod owner {
 }
 
 /// `PyCodeObject` (`Include/cpython/code.h`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Code {
     /// `co_firstlineno`, an `int`.
     pub first_line: Offset,
@@ -270,7 +272,7 @@ pub struct Code {
 }
 
 /// Where a code object keeps its instructions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Instructions {
     /// 3.8 – 3.10: `co_code`, a `bytes` object.
     Bytes {
@@ -292,7 +294,7 @@ pub enum Instructions {
 }
 
 /// How large the frames of a code object are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FrameSize {
     /// `co_framesize`, an `int` in words.
     Field(Offset),
@@ -310,7 +312,7 @@ pub enum FrameSize {
 
 /// Objects that names are made of. Fields that no version of the matrix moves are constants
 /// in [`fields`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Objects {
     /// `sizeof(PyASCIIObject)`: data of a compact ASCII `str`.
     pub str_ascii_data: Offset,
@@ -332,7 +334,7 @@ pub struct Objects {
 }
 
 /// Two encodings of `PyDictKeysObject` (`Include/internal/pycore_dict.h`, `Objects/dict-common.h`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DictKeys {
     /// 3.8 – 3.10: size as a number, 24-byte entries, indices at 40.
     Sized,
@@ -341,7 +343,7 @@ pub enum DictKeys {
 }
 
 /// Where an instance keeps its attributes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Attributes {
     /// 3.8 – 3.10: a dict at `tp_dictoffset`.
     DictOffset,

@@ -12,11 +12,15 @@ pub use recorded::{RecordError, RecordedMemory, RecordingMemory};
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Most segments that one vectored call takes (`IOV_MAX` of Linux, `include/uapi/linux/uio.h`).
 pub const MAX_SEGMENTS: usize = 1024;
 
 /// An address in the target's address space. Never one of ours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct RemoteAddr(pub u64);
 
 impl RemoteAddr {

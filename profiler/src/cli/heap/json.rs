@@ -6,7 +6,7 @@ use onlooker_heap::census::{Sum, TypeCount};
 use onlooker_heap::malloc::Heap;
 use serde::Serialize;
 
-use crate::heap::Taken;
+use crate::heap;
 
 #[derive(Serialize)]
 pub(super) struct Report {
@@ -182,7 +182,7 @@ pub(super) fn modules(counts: &[TypeCount]) -> Vec<(String, Sum)> {
 }
 
 /// Arenas less than a tenth full: how many bytes they have, and the types that most of them hold.
-pub(super) fn sparse(taken: &Taken) -> (u64, u64, Vec<(String, u64)>) {
+pub(super) fn sparse(taken: &heap::Report) -> (u64, u64, Vec<(String, u64)>) {
     let census = &taken.census;
     let mut pinned: BTreeMap<String, u64> = BTreeMap::new();
     let (mut count, mut bytes) = (0, 0);
@@ -198,7 +198,7 @@ pub(super) fn sparse(taken: &Taken) -> (u64, u64, Vec<(String, u64)>) {
     (count, bytes, pinned)
 }
 
-pub(super) fn report(taken: &Taken) -> Report {
+pub(super) fn report(taken: &heap::Report) -> Report {
     let census = &taken.census;
     let pymalloc = &census.blocks.pymalloc;
     let chunks = &census.blocks.chunks;
@@ -354,7 +354,7 @@ pub(super) fn report(taken: &Taken) -> Report {
     }
 }
 
-fn violations(taken: &Taken) -> Vec<Violation> {
+fn violations(taken: &heap::Report) -> Vec<Violation> {
     use onlooker_heap::guards::Side;
     let census = &taken.census;
     census

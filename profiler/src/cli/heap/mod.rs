@@ -1,26 +1,39 @@
-//! `onlooker heap`: every live object of a process, and where its memory is.
+//! `onlooker heap`: every live object of a process or of an image, and where its memory is.
 
+mod bar;
+mod diff;
 mod json;
+mod save;
 mod table;
 
-use std::io::{self, IsTerminal, Write as _};
-use std::time::{Duration, Instant};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 
-use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use crate::error::Error;
-use crate::heap::{Limits, Options, take};
-
-/// A progress bar is shown for what takes longer.
-const SHOW_PROGRESS_AFTER: Duration = Duration::from_secs(1);
+use crate::heap::{self, Limits, Options, Report, take};
+use bar::Bar;
+use diff::DiffArgs;
+use save::Save;
 
 /// `onlooker heap`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct HeapArgs {
+    /// What to do with images
+    #[command(subcommand)]
+    pub command: Option<HeapCommand>,
+    /// An image (`.olkh`) that `-o` wrote, here or on another machine
+    #[arg(value_name = "FILE.olkh", required_unless_present = "pid", conflicts_with_all = ["pid", "output", "pause", "max_memory"])]
+    pub image: Option<PathBuf>,
     /// Process id
     #[arg(short, long, value_name = "PID")]
-    pub pid: i32,
+    pub pid: Option<i32>,
+    /// Keep the copied memory, too, as an image (`.olkh`) that only its owner may read
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// Machine-readable output, with all types
     #[arg(short, long)]
     pub json: bool,
@@ -37,23 +50,59 @@ pub struct HeapArgs {
     pub max_memory: Option<u64>,
 }
 
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum HeapCommand {
+    /// Show what changed between two images
+    Diff(DiffArgs),
+}
+
 pub(super) fn run(args: &HeapArgs) -> Result<u8, Error> {
+    match (&args.command, args.pid, &args.image) {
+        (Some(HeapCommand::Diff(args)), ..) => diff::run(args),
+        (None, Some(pid), _) => live(args, pid),
+        (None, None, Some(path)) => {
+            let report = heap::image::report(&mut heap::image::open(path)?);
+            show(args, &report)
+        }
+        (None, None, None) => Err(Error::Usage("-p PID or a file is missing".to_owned())),
+    }
+}
+
+/// A census of a process, and its image where one is wanted.
+fn live(args: &HeapArgs, pid: i32) -> Result<u8, Error> {
+    let output = args.output.as_deref().map(Save::new).transpose()?;
     let limits = Limits {
         max_bytes: args.max_memory.unwrap_or_else(half_of_available),
     };
-    let bar = Bar::default();
     let options = Options {
         limits,
         pause: args.pause,
+        keep: output.is_some(),
     };
-    let taken = take(args.pid, options, |done, all| bar.show(done, all))?;
-    bar.bar.finish_and_clear();
-    let text = if args.json {
-        serde_json::to_string(&json::report(&taken)).map_err(|e| Error::Report(e.to_string()))?
-            + "\n"
+    let mut bar = Bar::new("copying");
+    let taken = take(pid, options, |done, all| bar.show(done, all))?;
+    bar.end();
+    let kept = output.map_or(Ok(()), |output| output.write(&taken.image));
+    // What was counted is worth telling, whatever became of the file.
+    let code = show(args, &taken.report)?;
+    kept.map(|()| code)
+}
+
+fn show(args: &HeapArgs, report: &Report) -> Result<u8, Error> {
+    print(&if args.json {
+        json(&json::report(report))?
     } else {
-        table::render(&taken, args.limit)
-    };
+        table::render(report, args.limit)
+    })
+}
+
+fn json(document: &impl Serialize) -> Result<String, Error> {
+    let text = serde_json::to_string(document).map_err(|e| Error::Report(e.to_string()))?;
+    Ok(text + "\n")
+}
+
+fn print(text: &str) -> Result<u8, Error> {
     match io::stdout().write_all(text.as_bytes()) {
         // `onlooker heap | head` is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Write {
@@ -87,37 +136,4 @@ fn half_of_available() -> u64 {
     let info = procfs::Meminfo::current().ok();
     info.and_then(|info| info.mem_available)
         .map_or(1 << 30, |bytes| bytes / 2)
-}
-
-/// Shown once it takes long.
-struct Bar {
-    bar: ProgressBar,
-    since: Instant,
-}
-
-impl Default for Bar {
-    fn default() -> Self {
-        Self {
-            bar: ProgressBar::hidden(),
-            since: Instant::now(),
-        }
-    }
-}
-
-impl Bar {
-    fn show(&self, done: u64, all: u64) {
-        if self.bar.is_hidden()
-            && self.since.elapsed() > SHOW_PROGRESS_AFTER
-            && io::stderr().is_terminal()
-        {
-            let style = ProgressStyle::with_template("copying {bar:40} {bytes}/{total_bytes}");
-            if let Ok(style) = style {
-                self.bar.set_style(style);
-            }
-            self.bar
-                .set_draw_target(indicatif::ProgressDrawTarget::stderr());
-        }
-        self.bar.set_length(all);
-        self.bar.set_position(done);
-    }
 }

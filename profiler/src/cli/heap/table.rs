@@ -7,7 +7,7 @@ use onlooker_heap::guards::Side;
 use onlooker_heap::malloc::Heap;
 
 use super::json;
-use crate::heap::Taken;
+use crate::heap::Report;
 
 const BAR: usize = 60;
 
@@ -35,7 +35,7 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
-pub(super) fn render(taken: &Taken, limit: usize) -> String {
+pub(super) fn render(taken: &Report, limit: usize) -> String {
     let mut text = String::new();
     head(&mut text, taken);
     types(&mut text, taken, limit);
@@ -46,7 +46,7 @@ pub(super) fn render(taken: &Taken, limit: usize) -> String {
     text
 }
 
-fn head(text: &mut String, taken: &Taken) {
+fn head(text: &mut String, taken: &Report) {
     let census = &taken.census;
     let pymalloc = &census.blocks.pymalloc;
     let command = printable(&taken.command.join(" "));
@@ -89,7 +89,7 @@ fn head(text: &mut String, taken: &Taken) {
 }
 
 /// What each interpreter has, where there are several.
-fn interpreters(text: &mut String, taken: &Taken) {
+fn interpreters(text: &mut String, taken: &Report) {
     let all = &taken.census.interpreters;
     for each in all.iter().filter(|_| all.len() > 1) {
         let _ = match each.share {
@@ -112,7 +112,7 @@ fn interpreters(text: &mut String, taken: &Taken) {
 }
 
 /// What is missing from the figures, and why.
-fn notes(taken: &Taken) -> Vec<String> {
+fn notes(taken: &Report) -> Vec<String> {
     let census = &taken.census;
     let mut notes = Vec::new();
     let inconsistent = census.blocks.pymalloc.inconsistent().count();
@@ -174,7 +174,7 @@ fn notes(taken: &Taken) -> Vec<String> {
     notes
 }
 
-fn types(text: &mut String, taken: &Taken, limit: usize) {
+fn types(text: &mut String, taken: &Report, limit: usize) {
     let census = &taken.census;
     let all: u64 = census.counts.iter().map(|each| each.own_bytes).sum();
     let _ = writeln!(
@@ -222,7 +222,7 @@ fn types(text: &mut String, taken: &Taken, limit: usize) {
     }
 }
 
-fn resident(text: &mut String, taken: &Taken) {
+fn resident(text: &mut String, taken: &Report) {
     let total = taken.resident_bytes;
     let _ = writeln!(text, "\nResident: {}", size(total));
     for (part, bytes) in &taken.parts {
@@ -238,7 +238,7 @@ fn resident(text: &mut String, taken: &Taken) {
     }
 }
 
-fn fragmentation(text: &mut String, taken: &Taken) {
+fn fragmentation(text: &mut String, taken: &Report) {
     let arenas = &taken.census.arenas;
     if arenas.is_empty() {
         return;
@@ -260,7 +260,7 @@ fn fragmentation(text: &mut String, taken: &Taken) {
     }
 }
 
-fn largest(text: &mut String, taken: &Taken, limit: usize) {
+fn largest(text: &mut String, taken: &Report, limit: usize) {
     let _ = writeln!(
         text,
         "\n{:>12}  {:<18} largest objects",
@@ -277,7 +277,7 @@ fn largest(text: &mut String, taken: &Taken, limit: usize) {
     }
 }
 
-fn violations(text: &mut String, taken: &Taken) {
+fn violations(text: &mut String, taken: &Report) {
     let census = &taken.census;
     let Some(domains) = &census.domains else {
         return;

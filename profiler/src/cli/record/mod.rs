@@ -7,8 +7,6 @@ mod stopping;
 
 use std::io::{self, IsTerminal};
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,8 +14,9 @@ use onlooker_recording::tables::Totals;
 
 use super::args::RecordArgs;
 use super::output::Output;
+use super::stop::Stop;
 use crate::attach::{self, Attached};
-use crate::error::{Error, exit};
+use crate::error::Error;
 use crate::launch::{self, Launched, START_LIMIT};
 use crate::record::family::Newcomer;
 use crate::record::kin;
@@ -110,30 +109,6 @@ fn conclude(child: &mut Launched, ended: Ended, keep: bool) -> Option<ExitStatus
             // Ctrl-C in a terminal reaches the program too: its own end counts.
             child.end()
         }
-    }
-}
-
-/// Ctrl-C and SIGTERM: the first finishes the file, the second stops at once.
-struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    fn install() -> Result<Self, Error> {
-        let flag = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // In this order: the second signal finds the flag set.
-            let shutdown = signal_hook::flag::register_conditional_shutdown(
-                signal,
-                exit::INTERRUPTED.into(),
-                Arc::clone(&flag),
-            );
-            let set = shutdown.and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)));
-            set.map_err(|error| Error::Report(format!("cannot catch signals: {error}")))?;
-        }
-        Ok(Self(flag))
-    }
-
-    fn asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
     }
 }
 

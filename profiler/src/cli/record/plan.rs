@@ -1,7 +1,7 @@
 //! What the arguments of `record` mean.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use onlooker_flamegraph::{By, Options, Selection};
 use onlooker_recording::tables::WeightKind;
@@ -11,6 +11,7 @@ use super::super::output::Output;
 use super::super::refuse;
 use super::super::report::{self, Report, Wanted};
 use crate::error::Error;
+use crate::record::clock::unix_ns;
 use crate::record::growth;
 use crate::record::run::Settings;
 
@@ -121,10 +122,4 @@ fn stops(args: &RecordArgs) -> Result<Option<Stops>, Error> {
             times: args.rate.is_some(),
         }
     }))
-}
-
-/// Now, in nanoseconds since the Unix epoch.
-pub(super) fn unix_ns() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    u64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }

@@ -10,9 +10,10 @@ use onlooker_recording::write::WriteError;
 use super::super::args::RecordArgs;
 use super::super::output::neighbour;
 use super::super::report::{self, Report};
-use super::plan::{Plan, unix_ns};
+use super::plan::Plan;
 use crate::error::Error;
 use crate::record::Recorder;
+use crate::record::clock::unix_ns;
 use crate::target;
 
 /// The recording while it is being written.
