@@ -9,7 +9,8 @@
 //! blocks; [`types`] says which of them are objects; [`owned`] which belong to an object;
 //! [`census`] adds up.
 //!
-//! [`image`] keeps what a census is a function of, [`diff`] compares two.
+//! [`image`] keeps what a census is a function of, [`diff`] compares two, [`show`] looks at single
+//! objects.
 //!
 //! Beside it, over the read seam and without a copy:
 //!

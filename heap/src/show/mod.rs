@@ -5,6 +5,7 @@
 //! is read but the space, and nothing that it holds is believed: values are cut, text is escaped,
 //! tables end with their blocks.
 
+mod how;
 mod number;
 mod referrers;
 mod repr;
@@ -18,7 +19,6 @@ use onlooker_unwinder::memory::{Lookup, RemoteAddr};
 
 pub use crate::references::How;
 pub use referrers::{Referrer, Referrers, Source};
-pub use text::name as printable;
 
 use crate::census::Census;
 use crate::names;

@@ -20,6 +20,8 @@ const MAX_PLACES: u64 = 256;
 const MAX_TEXT: u64 = 60;
 /// A container that is longer by now shows no more items.
 const MAX_CHARS: usize = 200;
+/// `PySetObject.used`.
+const SET_USED: u64 = 24;
 const MORE: &str = "...";
 
 /// Containers that are being shown, the outermost first.
@@ -51,6 +53,10 @@ impl<B: AsRef<[u8]>> Heap<'_, B> {
             } else {
                 format!("{class}({value})")
             };
+            return;
+        }
+        if of.shape == Shape::Set && self.references.word(addr, SET_USED) == 0 {
+            *out += &format!("{class}()");
             return;
         }
         let (open, close) = match (of.shape, base) {
@@ -122,7 +128,9 @@ impl<B: AsRef<[u8]>> Heap<'_, B> {
             Shape::None => Some("None".to_owned()),
             Shape::Type => {
                 let of = self.census.types.resolve(self.space, addr)?;
-                Some(format!("<class '{}'>", text::name(&self.name_of(&of))))
+                let name = self.name_of(&of);
+                let name = name.strip_prefix("builtins.").unwrap_or(&name);
+                Some(format!("<class '{}'>", text::name(name)))
             }
             _ => None,
         }
@@ -166,8 +174,7 @@ impl<B: AsRef<[u8]>> Heap<'_, B> {
                         add(None, item);
                     }
                 });
-                // `PySetObject.used`.
-                references.word(addr, 24)
+                references.word(addr, SET_USED)
             }
             _ => {
                 references.deque(addr, MAX_ITEMS, &mut |item, _| add(None, item));

@@ -63,8 +63,7 @@ pub(super) fn bytes(bytes: &[u8]) -> String {
 }
 
 /// A name, without quotes.
-#[must_use]
-pub fn name(text: &str) -> String {
+pub(super) fn name(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if is_printable(c) {
