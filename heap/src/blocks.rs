@@ -72,7 +72,7 @@ const FIRST_TYPE: Mark = 16;
 const MANY_TYPES: Mark = Mark::MAX;
 
 /// A block, its address and its size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Block {
     /// Its number.
     pub index: u32,

@@ -9,7 +9,8 @@
 //! blocks; [`types`] says which of them are objects; [`owned`] which belong to an object;
 //! [`census`] adds up.
 //!
-//! [`image`] keeps what a census is a function of, [`diff`] compares two.
+//! [`image`] keeps what a census is a function of, [`diff`] compares two, [`show`] looks at single
+//! objects.
 //!
 //! Beside it, over the read seam and without a copy:
 //!
@@ -37,10 +38,13 @@ pub mod malloc;
 pub mod mappings;
 pub mod names;
 pub mod objects;
+mod outside;
 pub mod owned;
 pub mod pools;
 pub mod pymalloc;
+mod references;
 pub mod rss;
+pub mod show;
 pub mod space;
 pub mod tracemalloc;
 pub mod types;

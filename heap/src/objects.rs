@@ -9,7 +9,7 @@ use crate::space::Space;
 use crate::types::{Type, Types};
 
 /// One live object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Object {
     /// Its address, what `id()` gives.
     pub addr: RemoteAddr,

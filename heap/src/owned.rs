@@ -16,10 +16,10 @@ const BYTEARRAY_BYTES: u64 = 32;
 const ARRAY_ITEMS: u64 = 24;
 /// `dequeobject.leftblock`, `.rightblock`, and `struct BLOCK.rightlink`
 /// (`Modules/_collectionsmodule.c`).
-const DEQUE_LEFT: u64 = 24;
+pub(crate) const DEQUE_LEFT: u64 = 24;
 const DEQUE_RIGHT: u64 = 32;
-const DEQUE_ITEMS: u64 = 64;
-const DEQUE_LINK: u64 = 8 + 8 * DEQUE_ITEMS;
+pub(crate) const DEQUE_ITEMS: u64 = 64;
+pub(crate) const DEQUE_LINK: u64 = 8 + 8 * DEQUE_ITEMS;
 /// `PyDictValues.embedded` (3.13+): the values lie in the instance.
 const VALUES_EMBEDDED: u64 = 2;
 const STR_COMPACT: u32 = 1 << 5;
@@ -101,12 +101,12 @@ pub(crate) fn parts<B: AsRef<[u8]>>(
                 give(word(layout.objects.cached_keys), Use::DictKeys);
             }
         }
-        Shape::Type | Shape::Other => {}
+        _ => {}
     }
 }
 
 /// The values of an instance that lie in a block of their own (3.11, 3.12).
-fn managed_values<B: AsRef<[u8]>>(
+pub(crate) fn managed_values<B: AsRef<[u8]>>(
     space: &Space<B>,
     layout: &Layout,
     object: RemoteAddr,
@@ -125,7 +125,12 @@ fn managed_values<B: AsRef<[u8]>>(
     }
 }
 
-fn is_embedded<B: AsRef<[u8]>>(space: &Space<B>, layout: &Layout, values: RemoteAddr) -> bool {
+/// Whether the values of a dict lie in the instance whose attributes they are (3.13+).
+pub(crate) fn is_embedded<B: AsRef<[u8]>>(
+    space: &Space<B>,
+    layout: &Layout,
+    values: RemoteAddr,
+) -> bool {
     layout.objects.attributes == Attributes::Inline
         && values
             .offset(VALUES_EMBEDDED)

@@ -13,10 +13,12 @@ use crate::pymalloc::Arena;
 use crate::space::Space;
 
 const ITEM_SIZE: Offset = 40;
-const BASE: Offset = 256;
+/// `PyTypeObject.tp_base`.
+pub(crate) const BASE: Offset = 256;
 const READY: u64 = 1 << 12;
 const HAVE_GC: u64 = 1 << 14;
-const HEAP_TYPE: u64 = 1 << 9;
+/// `Py_TPFLAGS_HEAPTYPE`.
+pub(crate) const HEAP_TYPE: u64 = 1 << 9;
 const MANAGED_WEAKREF: u64 = 1 << 3;
 const GC_HEAD_BYTES: u64 = 16;
 /// A class whose instances are larger is none.
@@ -25,17 +27,30 @@ const MAX_ITEM_SIZE: u64 = 1 << 24;
 /// Metaclasses of metaclasses, and bases of bases.
 const MAX_DEPTH: u32 = 64;
 
-/// What the fields of an object are, as far as its blocks need it.
+/// What the fields of an object are, as far as its blocks, what it refers to and its value need
+/// it. Subclasses have the shape of what they are made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// `dict` and its subclasses.
+    /// `dict`.
     Dict,
     /// `list`.
     List,
+    /// `tuple`.
+    Tuple,
     /// `set` and `frozenset`.
     Set,
     /// `str`.
     Str,
+    /// `bytes`.
+    Bytes,
+    /// `int` and `bool`.
+    Int,
+    /// `float`.
+    Float,
+    /// `None`.
+    None,
+    /// A variable that functions share.
+    Cell,
     /// `bytearray`.
     ByteArray,
     /// `collections.deque`.
@@ -143,6 +158,33 @@ impl Types {
     #[must_use]
     pub fn all(&self) -> &[Type] {
         &self.types
+    }
+
+    /// The number of a type that was met.
+    #[must_use]
+    pub fn find(&self, addr: u64) -> Option<u32> {
+        self.known.get(&addr).copied()
+    }
+
+    /// The type of what lies at `object`, met or not, if that is a live object.
+    #[must_use]
+    pub fn of_object<B: AsRef<[u8]>>(&self, space: &Space<B>, object: RemoteAddr) -> Option<Type> {
+        let head = space.bytes(object, 16)?;
+        if !object.is_plausible_pointer() || !is_live(self.version, u64_at(head, 0)?) {
+            return None;
+        }
+        self.resolve(space, RemoteAddr(u64_at(head, fields::OB_TYPE)?))
+    }
+
+    /// The type at an address, met or not.
+    #[must_use]
+    pub fn resolve<B: AsRef<[u8]>>(&self, space: &Space<B>, addr: RemoteAddr) -> Option<Type> {
+        if let Some(known) = self.find(addr.0) {
+            return self.types.get(known as usize).cloned();
+        }
+        let mut found = self.check(space, addr, 0)?;
+        found.shape = shape(space, &found);
+        Some(found)
     }
 
     /// The type at an address, if there is one.
@@ -287,7 +329,10 @@ fn shape<B: AsRef<[u8]>>(space: &Space<B>, found: &Type) -> Shape {
     match found.flags {
         f if f & fields::FLAG_DICT != 0 => return Shape::Dict,
         f if f & fields::FLAG_LIST != 0 => return Shape::List,
+        f if f & fields::FLAG_TUPLE != 0 => return Shape::Tuple,
         f if f & fields::FLAG_STR != 0 => return Shape::Str,
+        f if f & fields::FLAG_BYTES != 0 => return Shape::Bytes,
+        f if f & fields::FLAG_INT != 0 => return Shape::Int,
         f if f & fields::FLAG_TYPE != 0 => return Shape::Type,
         _ => {}
     }
@@ -299,6 +344,9 @@ fn shape<B: AsRef<[u8]>>(space: &Space<B>, found: &Type) -> Shape {
             .and_then(|name| c_string(space, RemoteAddr(name)));
         match name.as_deref() {
             Some("set" | "frozenset") => return Shape::Set,
+            Some("float") => return Shape::Float,
+            Some("NoneType") => return Shape::None,
+            Some("cell") => return Shape::Cell,
             Some("bytearray") => return Shape::ByteArray,
             Some("collections.deque") => return Shape::Deque,
             Some("array.array") => return Shape::Array,

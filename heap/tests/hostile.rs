@@ -8,6 +8,7 @@ use onlooker_heap::census::{Census, Walk};
 use onlooker_heap::malloc::Region;
 use onlooker_heap::pymalloc::{Roots, StaticRoots};
 use onlooker_heap::rss::{self, Mapped};
+use onlooker_heap::show::Heap;
 use onlooker_heap::space::{Range, Space};
 use onlooker_unwinder::memory::{ReadError, ReadMemory, RemoteAddr, Segment};
 use proptest::prelude::*;
@@ -48,6 +49,11 @@ fn collector(minor: u8) -> Option<(usize, usize)> {
         15 => Some((88, 760)),
         _ => None,
     }
+}
+
+/// Short, and nothing in it steers a terminal.
+fn is_safe(shown: &str) -> bool {
+    shown.len() < 4000 && !shown.chars().any(char::is_control)
 }
 
 proptest! {
@@ -103,6 +109,18 @@ proptest! {
         let mapped = Mapped { total_bytes: len, ..Mapped::default() };
         let counted: u64 = census.counts.iter().map(|each| each.count).sum();
         prop_assert_eq!(counted, census.objects);
+        let heap = Heap::new(&space, &layout, &census);
+        let targets: Vec<_> = (0..8).map(|n| here(at + 2 * n)).collect();
+        for (target, found) in targets.iter().zip(heap.referrers(&targets, 4)) {
+            prop_assert!(found.shown.len() <= 4);
+            for referrer in found.shown {
+                prop_assert!(is_safe(&heap.describe_how(referrer.how)));
+            }
+            prop_assert!(is_safe(&heap.repr(*target)));
+            if let Some(subject) = heap.subject_at(*target) {
+                prop_assert!(is_safe(&subject.repr));
+            }
+        }
         prop_assert_eq!(rss::parts(&space, &census, &mapped).len(), rss::Part::ALL.len());
     }
 }

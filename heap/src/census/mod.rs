@@ -1,5 +1,6 @@
 //! Every live object, counted by type.
 
+mod builtins;
 mod count;
 mod listed;
 mod look;
@@ -66,6 +67,7 @@ impl Census {
         };
         taker.type_blocks(space);
         let statics = taker.statics(space, &heaps);
+        builtins::meet(space, layout, &walk.collectors, &mut taker.types);
         names::fetch(space, memory, taker.types.all());
         taker.types.find_shapes(space);
         let mut lists = taker.lists(space, &walk.collectors);

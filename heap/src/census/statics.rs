@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::Taker;
 use crate::malloc::Heap;
+use crate::outside::outside;
 use crate::space::Space;
 use crate::types::is_immortal;
 
@@ -42,7 +43,8 @@ impl Taker<'_> {
             return None;
         }
         let mut found = FxHashMap::default();
-        for (start, end) in self.outside(space, heaps) {
+        let heaps = heaps.iter().map(|heap| (heap.start, heap.end));
+        for (start, end) in outside(space, &self.blocks, heaps) {
             let bytes = space.tail(RemoteAddr(start));
             let len = (end - start).min(bytes.len() as u64);
             for at in (0..len).step_by(WORD_BYTES as usize) {
@@ -56,39 +58,5 @@ impl Taker<'_> {
             }
         }
         Some(found)
-    }
-
-    /// Memory that belongs to no allocator: start and end, each within one piece of the space.
-    fn outside<B: AsRef<[u8]>>(&self, space: &Space<B>, heaps: &[Heap]) -> Vec<(u64, u64)> {
-        let arenas = self.blocks.pymalloc.arenas.iter();
-        let heaps = heaps.iter().map(|heap| (heap.start, heap.end));
-        // Chunks with a mapping of their own; the others lie in heaps.
-        let chunks = self.blocks.chunks.iter();
-        let chunks = chunks.map(|chunk| (chunk.addr.0, chunk.addr.0.saturating_add(chunk.bytes)));
-        let mut taken: Vec<(u64, u64)> = arenas
-            .map(|arena| (arena.start, arena.end()))
-            .chain(heaps)
-            .chain(chunks)
-            .collect();
-        taken.sort_unstable();
-        let mut outside = Vec::new();
-        let mut next = taken.iter().peekable();
-        for range in space.ranges() {
-            let mut from = range.start;
-            while let Some((start, end)) = next.peek().filter(|(start, _)| *start < range.end()) {
-                if from < *start {
-                    outside.push((from, *start));
-                }
-                from = from.max(*end);
-                if from >= range.end() {
-                    break;
-                }
-                next.next();
-            }
-            if from < range.end() {
-                outside.push((from, range.end()));
-            }
-        }
-        outside
     }
 }

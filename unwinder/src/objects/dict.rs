@@ -10,69 +10,80 @@ const MAX_ENTRIES: u64 = 1 << 16;
 /// `DICT_KEYS_GENERAL` (`Include/internal/pycore_dict.h`, 3.11+): entries keep their hash.
 const KIND_GENERAL: u8 = 0;
 
+/// More slots than any memory has words for.
+const MAX_SLOTS: u64 = 1 << 40;
+
 /// The entries of a keys object: where, how many, and how they are laid out.
-#[derive(Clone, Copy, Debug)]
-struct Entries {
-    start: RemoteAddr,
-    count: u64,
-    stride: u64,
-    key: u64,
-    value: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entries {
+    /// The first entry.
+    pub start: RemoteAddr,
+    /// How many were used at some time; a deleted one keeps its place.
+    pub count: u64,
+    /// Distance from one to the next.
+    pub stride: u64,
+    /// Offset of the key in an entry.
+    pub key: u64,
+    /// Offset of the value in an entry.
+    pub value: u64,
 }
 
-impl<L: Lookup> Objects<'_, L> {
-    fn keys_entries(&self, keys: RemoteAddr) -> Read<Entries> {
-        let invalid = Stop::Invalid("dict keys");
-        match self.layout.objects.dict_keys {
+impl Entries {
+    /// Bytes at the start of a keys object that tell where its entries are.
+    #[must_use]
+    pub fn head_bytes(encoding: DictKeys) -> usize {
+        match encoding {
+            DictKeys::Sized => 40,
+            DictKeys::Log2 => 32,
+        }
+    }
+
+    /// What the head of the keys object at `keys` says; `None` where no such object can be.
+    #[must_use]
+    pub fn parse(encoding: DictKeys, keys: RemoteAddr, head: &[u8]) -> Option<Self> {
+        let (indices, count, has_hash) = match encoding {
             DictKeys::Sized => {
-                let head = self.bytes_at(keys, 40)?;
-                let size = u64_at(head, 8).ok_or(invalid)?;
-                let count = u64_at(head, 32).ok_or(invalid)?;
-                if !size.is_power_of_two() || size > 2 * MAX_ENTRIES || count > size {
-                    return Err(invalid);
+                let size = u64_at(head, 8)?;
+                let count = u64_at(head, 32)?;
+                if !size.is_power_of_two() || size > MAX_SLOTS || count > size {
+                    return None;
                 }
                 let width = match size {
                     0..=0xff => 1,
                     0x100..=0xffff => 2,
-                    _ => 4,
+                    0x1_0000..=0xffff_ffff => 4,
+                    _ => 8,
                 };
-                let start = keys.offset(40 + size * width).ok_or(invalid)?;
-                Ok(Entries {
-                    start,
-                    count,
-                    stride: 24,
-                    key: 8,
-                    value: 16,
-                })
+                (40 + size * width, count, true)
             }
             DictKeys::Log2 => {
-                let head = self.bytes_at(keys, 32)?;
-                let index_bytes = u8_at(head, 9).ok_or(invalid)?;
-                let kind = u8_at(head, 10).ok_or(invalid)?;
-                let count = u64_at(head, 24).ok_or(invalid)?;
-                if index_bytes > 24 || kind > 2 || count > MAX_ENTRIES {
-                    return Err(invalid);
+                let index_bytes = u8_at(head, 9)?;
+                let kind = u8_at(head, 10)?;
+                let count = u64_at(head, 24)?;
+                if index_bytes > 43 || kind > 2 || count > MAX_SLOTS {
+                    return None;
                 }
-                let start = keys.offset(32 + (1 << index_bytes)).ok_or(invalid)?;
-                Ok(if kind == KIND_GENERAL {
-                    Entries {
-                        start,
-                        count,
-                        stride: 24,
-                        key: 8,
-                        value: 16,
-                    }
-                } else {
-                    Entries {
-                        start,
-                        count,
-                        stride: 16,
-                        key: 0,
-                        value: 8,
-                    }
-                })
+                (32 + (1 << index_bytes), count, kind == KIND_GENERAL)
             }
-        }
+        };
+        let (stride, key, value) = if has_hash { (24, 8, 16) } else { (16, 0, 8) };
+        Some(Self {
+            start: keys.offset(indices)?,
+            count,
+            stride,
+            key,
+            value,
+        })
+    }
+}
+
+impl<L: Lookup> Objects<'_, L> {
+    fn keys_entries(&self, keys: RemoteAddr) -> Read<Entries> {
+        let encoding = self.layout.objects.dict_keys;
+        let head = self.bytes_at(keys, Entries::head_bytes(encoding) as u64)?;
+        Entries::parse(encoding, keys, head)
+            .filter(|entries| entries.count <= MAX_ENTRIES)
+            .ok_or(Stop::Invalid("dict keys"))
     }
 
     /// Keys and values of a `dict`, in insertion order.

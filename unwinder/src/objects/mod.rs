@@ -10,6 +10,9 @@ mod instance;
 mod int;
 mod text;
 
+pub use dict::Entries;
+pub use int::{DIGIT_BITS, Int};
+
 use std::cell::RefCell;
 
 use crate::layout::{Layout, fields};

@@ -20,6 +20,9 @@ impl<L: Lookup> Objects<'_, L> {
     /// What is missing, or why it is no `str`.
     pub fn str(&self, addr: RemoteAddr) -> Read<String> {
         let (data, chars, kind, ascii) = self.str_layout(addr)?;
+        if chars > MAX_STR_CHARS {
+            return Err(Stop::Invalid("str"));
+        }
         let bytes = self.bytes_at(data, chars * kind)?;
         let text = match kind {
             1 if ascii => std::str::from_utf8(bytes)
@@ -41,6 +44,28 @@ impl<L: Lookup> Objects<'_, L> {
                 .collect(),
         };
         Ok(text)
+    }
+
+    /// The code points that a `str` begins with, at most `max`, lone surrogates too, and how many
+    /// it has.
+    ///
+    /// # Errors
+    /// What is missing, or why it is no `str`.
+    pub fn str_start(&self, addr: RemoteAddr, max: u64) -> Read<(Vec<u32>, u64)> {
+        let (data, chars, kind, _) = self.str_layout(addr)?;
+        let bytes = self.bytes_at(data, chars.min(max) * kind)?;
+        let points = match kind {
+            1 => bytes.iter().map(|byte| u32::from(*byte)).collect(),
+            2 => bytes
+                .chunks_exact(2)
+                .map(|b| u32::from(u16::from_le_bytes([b[0], b[1]])))
+                .collect(),
+            _ => bytes
+                .chunks_exact(4)
+                .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect(),
+        };
+        Ok((points, chars))
     }
 
     /// Whether a `str` equals an ASCII text, reading no more than that takes.
@@ -75,7 +100,7 @@ impl<L: Lookup> Objects<'_, L> {
         let chars = u64_at(head, fields::STR_LENGTH).ok_or(Stop::Invalid("str"))?;
         let state = u32_at(head, fields::STR_STATE).ok_or(Stop::Invalid("str"))?;
         let kind = u64::from(state >> KIND_SHIFT & 0b111);
-        if chars > MAX_STR_CHARS || !matches!(kind, 1 | 2 | 4) {
+        if !matches!(kind, 1 | 2 | 4) {
             return Err(Stop::Invalid("str"));
         }
         let (compact, ascii) = (state & COMPACT != 0, state & ASCII != 0);
@@ -87,6 +112,18 @@ impl<L: Lookup> Objects<'_, L> {
             Some(self.pointer(addr, objects.str_compact_data)?)
         };
         Ok((data.ok_or(Stop::Invalid("str"))?, chars, kind, ascii))
+    }
+
+    /// The bytes that a `bytes` begins with, at most `max`, and how many it has.
+    ///
+    /// # Errors
+    /// What is missing, or why it is no `bytes`.
+    pub fn bytes_start(&self, addr: RemoteAddr, max: u64) -> Read<(Vec<u8>, u64)> {
+        let len = self.word(addr, fields::OB_SIZE)?;
+        let data = addr
+            .offset(fields::BYTES_DATA)
+            .ok_or(Stop::Invalid("bytes"))?;
+        Ok((self.bytes_at(data, len.min(max))?.to_vec(), len))
     }
 
     /// The value of a `bytes`.

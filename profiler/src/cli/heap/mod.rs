@@ -4,6 +4,7 @@ mod bar;
 mod diff;
 mod json;
 mod save;
+mod show;
 mod table;
 
 use std::io::{self, Write as _};
@@ -17,6 +18,7 @@ use crate::heap::{self, Limits, Options, Report, take};
 use bar::Bar;
 use diff::DiffArgs;
 use save::Save;
+use show::ShowArgs;
 
 /// `onlooker heap`.
 #[derive(Debug, Args)]
@@ -55,11 +57,14 @@ pub struct HeapArgs {
 pub enum HeapCommand {
     /// Show what changed between two images
     Diff(DiffArgs),
+    /// Show single objects of an image and who refers to them
+    Show(ShowArgs),
 }
 
 pub(super) fn run(args: &HeapArgs) -> Result<u8, Error> {
     match (&args.command, args.pid, &args.image) {
         (Some(HeapCommand::Diff(args)), ..) => diff::run(args),
+        (Some(HeapCommand::Show(args)), ..) => show::run(args),
         (None, Some(pid), _) => live(args, pid),
         (None, None, Some(path)) => {
             let report = heap::image::report(&mut heap::image::open(path)?);

@@ -1,0 +1,197 @@
+//! `onlooker heap show`: objects of an image beside what the target itself says of them.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use onlooker::error::exit;
+use onlooker::heap::image;
+use onlooker_heap::show::Heap;
+use onlooker_unwinder::memory::RemoteAddr;
+use serde_json::Value;
+use support::{Interpreter, Scratch, Target, any, matrix, onlooker};
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// Keeps the memory of `referrers.py`, which stays as it is told.
+fn keep(interpreter: &Interpreter, path: &Path) -> Target {
+    let target = Target::spawn(interpreter, "referrers.py", &[]);
+    let pid = target.pid().to_string();
+    onlooker(&["heap", "-p", &pid, "-o", text(path)]).success();
+    target
+}
+
+fn show(path: &Path, flags: &[&str]) -> Value {
+    let mut args = vec!["heap", "show", text(path), "--json"];
+    args.extend(flags);
+    onlooker(&args).success().json()
+}
+
+fn number(value: &Value) -> u64 {
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().expect("a list")
+}
+
+/// Address and type of each that is an object.
+fn objects(referrers: &[Value], conservative: bool) -> BTreeSet<(u64, String)> {
+    referrers
+        .iter()
+        .filter(|each| each["kind"] == "object" && each["conservative"] == conservative)
+        .map(|each| {
+            let name = each["type"].as_str().expect("a type");
+            (number(&each["address"]), name.to_owned())
+        })
+        .collect()
+}
+
+/// One image for both: making it takes longest.
+#[test]
+fn referrers_and_values_are_those_that_the_target_knows() {
+    let scratch = Scratch::new("objects");
+    matrix(|interpreter| {
+        let path = scratch.join("image.olkh");
+        let target = keep(interpreter, &path);
+        let more = target.ready().more.clone();
+        // Nothing of it is needed.
+        drop(target);
+        assert_referrers(&more, &path);
+        assert_values(list(&more["values"]), &path);
+    });
+}
+
+/// What the garbage collector of the target knows, and no more.
+fn assert_referrers(more: &BTreeMap<String, Value>, path: &Path) {
+    let shown = show(path, &["--type", "__main__.Order", "--referrers", "1000"]);
+    assert_eq!(shown["count"], 1);
+    let order = &shown["objects"][0];
+    assert_eq!(order["address"], more["order"]);
+    let referrers = list(&order["referrers"]);
+    let (exact, perhaps) = (objects(referrers, false), objects(referrers, true));
+    let told: BTreeSet<(u64, String)> = list(&more["gc"])
+        .iter()
+        .map(|each| {
+            let name = each[1].as_str().expect("a type");
+            (number(&each[0]), name.to_owned())
+        })
+        .collect();
+    let missed: Vec<_> = told.difference(&exact).collect();
+    // What is written in C: `itertools.repeat` alone.
+    let types: Vec<_> = missed.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(types, ["itertools.repeat"], "{missed:?}");
+    assert!(perhaps.is_superset(&missed.into_iter().cloned().collect()));
+    let invented: Vec<_> = exact.difference(&told).collect();
+    assert!(invented.is_empty(), "{invented:?}");
+    for each in list(&more["gc"]) {
+        let Some(how) = each[2].as_str() else {
+            continue;
+        };
+        let found = referrers
+            .iter()
+            .any(|from| from["address"] == each[0] && from["how"] == how);
+        assert!(found, "{each} in {referrers:#?}");
+    }
+    // Every counted reference is told: what is written in C has one.
+    let exact = number(&order["referrers_exact"]);
+    assert_eq!(number(&order["reference_count"]), exact + 1);
+}
+
+fn assert_values(told: &[Value], path: &Path) {
+    let mut image = image::open(path).expect("an image");
+    let report = image::report(&mut image);
+    let heap = Heap::new(&image.space, &image.meta.layout, &report.census);
+    for each in told {
+        let shown = heap.repr(RemoteAddr(number(&each[0])));
+        assert_eq!(shown, each[1].as_str().expect("a repr"));
+    }
+}
+
+#[test]
+fn one_leads_to_the_next() {
+    let scratch = Scratch::new("next");
+    let path = scratch.join("image.olkh");
+    let target = keep(&any(), &path);
+    let shown = show(&path, &["--type", "__main__.Order", "--referrers", "1000"]);
+    let referrers = list(&shown["objects"][0]["referrers"]);
+    let cell = referrers
+        .iter()
+        .find(|each| each["type"] == "builtins.cell")
+        .expect("the cell of the closure");
+    let address = format!("{:#x}", number(&cell["address"]));
+    let shown = show(&path, &["--address", &address]);
+    let cell = &shown["objects"][0];
+    assert_eq!(cell["type"], "builtins.cell");
+    let closure = &cell["referrers"][0];
+    assert_eq!(
+        (&closure["type"], &closure["how"]),
+        (&"builtins.tuple".into(), &"[0]".into())
+    );
+    // The table says the same, cut where it was asked to.
+    let run = onlooker(&[
+        "heap",
+        "show",
+        text(&path),
+        "--type",
+        "builtins.list",
+        "--limit",
+        "2",
+    ]);
+    let table = run.success();
+    let lists = show(&path, &["--type", "builtins.list", "--limit", "2"]);
+    let more = number(&lists["count"]) - 2;
+    let table = table.text().replace(',', "");
+    assert!(
+        table.contains(&format!("\n{more} more objects (--limit)")),
+        "{table}"
+    );
+    let run = onlooker(&[
+        "heap",
+        "show",
+        text(&path),
+        "--address",
+        &address,
+        "--referrers",
+        "0",
+    ]);
+    let table = run.success();
+    assert!(
+        table.text().contains("1 more referrers (--referrers)"),
+        "{}",
+        table.text()
+    );
+    drop(target);
+}
+
+#[test]
+fn what_is_not_there_is_said() {
+    let scratch = Scratch::new("nothing");
+    let path = scratch.join("image.olkh");
+    drop(keep(&any(), &path));
+    let run = onlooker(&["heap", "show", text(&path), "--type", "Order"]);
+    assert_eq!(run.code(), Some(exit::EMPTY.into()), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("perhaps __main__.Order"),
+        "{}",
+        run.stderr
+    );
+    let run = onlooker(&["heap", "show", text(&path), "--address", "0x10"]);
+    assert_eq!(run.code(), Some(exit::EMPTY.into()), "{}", run.stderr);
+    for flags in [
+        &["--address", "ten"][..],
+        &[],
+        &["--type", "a", "--address", "1"],
+    ] {
+        let mut args = vec!["heap", "show", text(&path)];
+        args.extend(flags);
+        let run = onlooker(&args);
+        assert_eq!(run.code(), Some(exit::USAGE.into()), "{}", run.stderr);
+    }
+}
