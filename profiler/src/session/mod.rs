@@ -1,6 +1,7 @@
 //! Samples with names: a proven interpreter, watched over time.
 
 mod checks;
+mod ending;
 mod labels;
 mod resolve;
 mod rest;
