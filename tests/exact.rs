@@ -310,7 +310,7 @@ impl Watch for Panics {
         panic!("on purpose, at thread {tid}");
     }
     fn missed(&mut self, _: i32, _: &[u64]) {}
-    fn lost(&mut self, _: i32, _: &[u64]) {}
+    fn lost(&mut self, _: i32, _: u64, _: &'static str) {}
     fn beat(&mut self, _: u64, _: &[Sleeper], _: &mut dyn FnMut(&Sleeper) -> bool) -> bool {
         true
     }

@@ -13,11 +13,13 @@ pub mod family;
 pub mod growth;
 mod kernel;
 pub(crate) mod kin;
+mod looks;
 mod pages;
 mod queue;
 #[cfg(test)]
 mod queue_tests;
 mod recorder;
+mod renewal;
 mod rows;
 pub mod run;
 pub mod standing;

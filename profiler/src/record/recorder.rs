@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::mem;
 
-use onlooker_recording::tables::{Header, Mapping, Process, Totals};
+use onlooker_recording::tables::{Header, Mapping, Process, Totals, WeightKind};
 use onlooker_recording::write::WriteError;
 use rustc_hash::FxHashMap;
 
@@ -12,7 +12,7 @@ use super::batch::{Batch, NewProcess, NewThread, RawSample};
 use super::describe::Place;
 use super::kernel::KernelThread;
 use super::queue::{Offer, Queue};
-use super::rows::{KnownThread, Observed, ProcessRows, identity, location, same_program};
+use super::rows::{KnownThread, Observed, ProcessRows, Weight, identity, location, same_program};
 use crate::session::{StackFrame, ThreadLabel, ThreadStack, Trust};
 
 /// Beyond so many places the cache of their keys is emptied; the rows themselves stay.
@@ -160,7 +160,13 @@ impl Recorder {
         let reason = stack.trust.reason().or(observed.weight.reason);
         if stack.frames().is_empty() && matches!(stack.trust, Trust::Cut(_)) {
             // There is nothing to keep of it.
-            self.lost(reason.unwrap_or_default(), 1);
+            let Weight { kind, amount, .. } = observed.weight;
+            let count = if kind == WeightKind::Samples {
+                amount
+            } else {
+                1
+            };
+            self.lost(reason.unwrap_or_default(), count);
             return;
         }
         if rows.locations_epoch != self.locations_epoch {

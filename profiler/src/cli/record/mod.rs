@@ -67,17 +67,24 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
     let spool = Spool::create(&plan, root, args)?;
     let (spool, ended) = match first {
         Some(first) if plan.stops.is_some() => stopping::sample(&plan, first, spool, &stop)?,
-        first => sample(&plan, root, first, spool, launched.as_mut(), &stop)?,
+        first => {
+            let (spool, ended) = sample(&plan, root, first, spool, launched.as_mut(), &stop)?;
+            (spool, Ok(ended))
+        }
     };
-    let status = launched
-        .as_mut()
-        .and_then(|child| conclude(child, ended, args.keep));
+    let status = match (launched.as_mut(), &ended) {
+        (Some(child), Ok(ended)) => conclude(child, *ended, args.keep),
+        // Where we fail, the program runs on.
+        (Some(_), Err(_)) | (None, _) => None,
+    };
     if spool.processes == 0 {
         // Nothing was ever seen, so there is nothing to keep.
         let _ = std::fs::remove_file(&spool.path);
         return Err(Error::NoPython { pid: root });
     }
     finish(plan, spool)?;
+    // What there was until then is written; the reason comes last, with its exit code.
+    ended?;
     Ok(status.map_or(0, launch::exit_code))
 }
 
