@@ -1,6 +1,6 @@
 """Target of tests/growth.rs: grows at known places, in steps that standard input asks for.
 
-usage: growth.py [ROUNDS | huge]       (default: 0, for one round for each byte on standard input)
+usage: growth.py [ROUNDS | huge | forever]   (default: 0, for one round for each byte on standard input)
 
 A line at the end tells how many pages each function made the kernel bring in, counted by the
 kernel itself (getrusage: the faults of this thread), inside of system calls or not.
@@ -10,6 +10,7 @@ import mmap
 import os
 import resource
 import sys
+import threading
 
 import oracle
 
@@ -87,7 +88,17 @@ def main(rounds, *works):
         pass
 
 
+def forever():
+    """Makes the process bigger and smaller all the time."""
+    threading.Thread(target=sys.stdin.buffer.read, daemon=True).start()
+    os.write(1, oracle.encode(oracle.message([])))
+    while threading.active_count() > 1:
+        temporary()
+
+
 if sys.argv[1:] == ["huge"]:
     main(0, huge)
+elif sys.argv[1:] == ["forever"]:
+    forever()
 else:
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)

@@ -24,6 +24,10 @@ use crate::error::Error;
 use crate::stop::why::{GONE, LATER};
 use crate::stop::{Sleeper, Watch};
 
+/// A short program is met by a breakpoint when its interpreter begins to end; one that has run for
+/// so long has had looks enough. In a virtual machine a breakpoint makes each switch between
+/// threads slower, and with it each stop by some 10 µs.
+const END_AWAITED_NS: u64 = 2_000_000_000;
 /// The resident size is noted so often.
 const RSS_EVERY_NS: u64 = 100_000_000;
 /// Records what the stop thread meets.
@@ -211,8 +215,9 @@ impl Watch for Growth {
     }
 
     fn awaits(&mut self) -> Option<u64> {
+        let awaited = self.standing.is_attached() && self.standing.now() < END_AWAITED_NS;
         let word = self.standing.watched.session.end_word();
-        word.filter(|_| self.standing.is_attached()).map(|at| at.0)
+        word.filter(|_| awaited).map(|at| at.0)
     }
 
     fn written(&mut self) {

@@ -12,7 +12,7 @@ pub mod exact;
 pub mod family;
 pub mod growth;
 mod kernel;
-pub(crate) mod kin;
+pub mod kin;
 mod looks;
 mod pages;
 mod queue;

@@ -166,7 +166,10 @@ impl Standing {
             return Read::NotPython;
         }
         // Again when another thread has got the memory of a thread state meanwhile.
-        for known in [self.knows(tid), false] {
+        // With several interpreters the lists are followed at every stop: their memory is used again,
+        // and a thread changes between them.
+        let known = self.knows(tid) && self.watched.session.interpreters() <= 1;
+        for known in [known, false] {
             if !known && self.scan().is_err() {
                 return Read::Gone;
             }

@@ -208,6 +208,12 @@ impl Session {
         self.sampler.threads().len()
     }
 
+    /// How many interpreters the last sample of all threads has seen.
+    #[must_use]
+    pub fn interpreters(&self) -> usize {
+        self.sampler.interpreters().len()
+    }
+
     /// Where the runtime of its interpreter is.
     #[must_use]
     pub fn runtime(&self) -> RemoteAddr {

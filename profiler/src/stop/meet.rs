@@ -131,13 +131,15 @@ impl Worker {
         let Some(tracee) = self.tracees.by_tid.get_mut(&tid) else {
             return;
         };
-        let (doors, owed) = (&mut tracee.doors, &mut tracee.owed);
+        let (doors, owed, beats) = (&mut tracee.doors, &mut tracee.owed, tracee.kernel_beats);
         let no_room = tracee.kernel.records(|record| {
-            let given_up = doors.beat(tid, signal, record);
-            owed.extend(given_up.unwrap_or_else(|_| vec![record.addr]));
+            for _ in 0..beats {
+                let given_up = doors.beat(tid, signal, record);
+                owed.extend(given_up.unwrap_or_else(|_| vec![record.addr]));
+            }
         });
         if no_room > 0 {
-            watch.lost(tid, no_room, why::BUFFER);
+            watch.lost(tid, no_room * beats as u64, why::BUFFER);
         }
     }
 }

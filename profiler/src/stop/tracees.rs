@@ -20,6 +20,9 @@ const LAST_AGAIN: Duration = Duration::from_secs(1);
 /// A thread runs at least so many times as long as its stops take: a period that is too short for
 /// that is made longer, and its stop stands for several.
 const RUNS_PER_STOP: u64 = 4;
+/// No clock rings more often: the timer's interrupts alone (10 µs is the kernel's own limit) can take
+/// a whole CPU of a virtual machine, and then nobody gets anything of it.
+const SHORTEST_PERIOD_NS: u64 = 50_000;
 
 /// One traced thread.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub(super) struct Tracee {
     jitter: Jitter,
     /// Periods until its next stop.
     pub(super) beats: usize,
+    /// Periods between two of its events in the kernel.
+    pub(super) kernel_beats: usize,
     /// What its stops take, in the mean of the last ones.
     stop_ns: u64,
     sleep: Option<Sleep>,
@@ -87,7 +92,8 @@ impl Tracee {
     pub(super) fn untold(&mut self) -> (u64, u64) {
         let mut count = self.take_owed().len() as u64;
         let lost = self.event.records(|_| count += 1);
-        let lost = lost + self.kernel.records(|_| count += 1);
+        let each = self.kernel_beats as u64;
+        let lost = lost + each * self.kernel.records(|_| count += each);
         (count, lost)
     }
 
@@ -119,6 +125,18 @@ impl Tracee {
     }
 }
 
+/// What a thread's events are at first, and for how many of those that were asked for each stands.
+fn slow_enough(kind: Kind) -> (Kind, usize) {
+    match kind {
+        Kind::TaskClock { period_ns } => {
+            let beats = SHORTEST_PERIOD_NS.div_ceil(period_ns).max(1);
+            let period_ns = period_ns * beats;
+            (Kind::TaskClock { period_ns }, beats as usize)
+        }
+        other => (other, 1),
+    }
+}
+
 /// All traced threads, by id.
 #[derive(Debug, Default)]
 pub(super) struct Tracees {
@@ -134,8 +152,9 @@ impl Tracees {
         signal: i32,
         epoll: &Epoll,
     ) -> io::Result<bool> {
-        let event = Event::signalling(tid, plan.kind, signal)?;
-        let kernel = KernelEvent::open(tid, plan.kind)?;
+        let (kind, beats) = slow_enough(plan.kind);
+        let event = Event::signalling(tid, kind, signal)?;
+        let kernel = KernelEvent::open(tid, kind)?;
         let watched = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(tid.cast_unsigned()));
         epoll.add(&kernel, watched)?;
         event.enable()?;
@@ -147,7 +166,8 @@ impl Tracees {
             awaited: None,
             owed: Vec::new(),
             jitter: Jitter::new(tid),
-            beats: 1,
+            beats,
+            kernel_beats: beats,
             stop_ns: 0,
             sleep: Sleep::open(plan.pid, tid).ok(),
             wanted: true,

@@ -20,7 +20,7 @@ use crate::attach::{self, Attached};
 use crate::error::{Error, exit};
 use crate::launch::{self, Launched, START_LIMIT};
 use crate::record::family::Newcomer;
-use crate::record::kin;
+use crate::record::kin::Orphans;
 use crate::record::run::{self, Ended, Surroundings};
 use finish::finish;
 use plan::Plan;
@@ -30,6 +30,7 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
     let plan = Plan::new(args)?;
     let stop = Stop::install()?;
     let mut launched = None;
+    let mut orphans = None;
     let (root, first) = match args.pid {
         Some(pid) => (pid, attach_to(pid, &plan)?),
         None => {
@@ -41,9 +42,10 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
                 Stdio::inherit()
             };
             if plan.settings.subprocesses {
-                kin::adopt_orphans().map_err(|error| {
+                let adopted = Orphans::adopt().map_err(|error| {
                     Error::Report(format!("cannot become the parent of orphans: {error}"))
                 })?;
+                orphans = Some(adopted);
             }
             let child = launched.insert(Launched::start(&args.command, stdout)?);
             if args.keep {
@@ -68,7 +70,12 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
     let (spool, ended) = match first {
         Some(first) if plan.stops.is_some() => stopping::sample(&plan, first, spool, &stop)?,
         first => {
-            let (spool, ended) = sample(&plan, root, first, spool, launched.as_mut(), &stop)?;
+            let watched = Root {
+                pid: root,
+                first,
+                orphans,
+            };
+            let (spool, ended) = sample(&plan, watched, spool, launched.as_mut(), &stop)?;
             (spool, Ok(ended))
         }
     };
@@ -180,11 +187,19 @@ impl Surroundings for Terminal<'_> {
     }
 }
 
+/// The root of what is sampled.
+struct Root {
+    pid: i32,
+    /// When it is attached to already.
+    first: Option<Newcomer>,
+    /// When its orphans come to us.
+    orphans: Option<Orphans>,
+}
+
 /// Samples until something ends it; what was seen is on disk then.
 fn sample(
     plan: &Plan,
-    root: i32,
-    first: Option<Newcomer>,
+    root: Root,
     spool: Spool,
     launched: Option<&mut Launched>,
     stop: &Stop,
@@ -195,7 +210,19 @@ fn sample(
         launched,
         progress: progress_line(),
     };
-    let ran = run::run(&plan.settings, root, first, &mut recorder, &mut terminal);
+    let Root {
+        pid,
+        first,
+        orphans,
+    } = root;
+    let ran = run::run(
+        &plan.settings,
+        pid,
+        first,
+        orphans,
+        &mut recorder,
+        &mut terminal,
+    );
     if let Some(bar) = terminal.progress {
         bar.finish_and_clear();
     }
