@@ -6,6 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use nix::sys::signal::Signal;
+use onlooker_recording::tables::Trust;
 use support::{
     Recording, Scratch, Target, any, launch_command, load, matrix, names_of_made, onlooker,
     onlooker_command, program, run, thread_name, wait_until,

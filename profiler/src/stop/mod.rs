@@ -82,7 +82,7 @@ pub trait Watch {
     fn went_on(&mut self) {}
 
     /// The word of eight bytes whose next writer, the main thread, is to be told to
-    /// [`written`](Self::written). Asked at each beat.
+    /// [`written`](Self::written). Asked at the start and at each beat.
     fn awaits(&mut self) -> Option<u64> {
         None
     }

@@ -97,6 +97,7 @@ impl Worker {
 
     /// Works until it is asked to end or the process has ended.
     pub(super) fn run<W: Watch>(&mut self, watch: &mut W) -> Ended {
+        self.await_write(watch);
         let mut events = [EpollEvent::empty(); 64];
         // Whether there is something to do when nothing happens, and something that does not wait.
         let (mut idle, mut at_once) = (true, false);
@@ -173,6 +174,13 @@ impl Worker {
         Ok(count)
     }
 
+    fn await_write<W: Watch>(&mut self, watch: &mut W) {
+        let pid = self.plan.pid;
+        if let Some(main) = self.tracees.by_tid.get_mut(&pid) {
+            main.await_write(pid, watch.awaits(), self.signal);
+        }
+    }
+
     fn beat<W: Watch>(&mut self, watch: &mut W) -> Result<bool, Error> {
         let Some(late) = self.beats.take() else {
             return Ok(true);
@@ -193,9 +201,7 @@ impl Worker {
                 return Err(Error::NoSignal { pid: self.plan.pid });
             }
         }
-        if let Some(main) = self.tracees.by_tid.get_mut(&self.plan.pid) {
-            main.await_write(self.plan.pid, watch.awaits(), self.signal);
-        }
+        self.await_write(watch);
         if std::mem::take(&mut self.short) {
             watch.short_of_buffers();
         }
