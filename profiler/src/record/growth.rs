@@ -27,7 +27,7 @@ use crate::stop::{Sleeper, Watch};
 /// A short program is met by a breakpoint when its interpreter begins to end; one that has run for
 /// so long has had looks enough. In a virtual machine a breakpoint makes each switch between
 /// threads slower, and with it each stop by some 10 µs.
-const END_AWAITED_NS: u64 = 2_000_000_000;
+const END_AWAITED_NS: u64 = 1_000_000_000;
 /// The resident size is noted so often.
 const RSS_EVERY_NS: u64 = 100_000_000;
 /// Records what the stop thread meets.

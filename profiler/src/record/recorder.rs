@@ -1,5 +1,7 @@
 //! Turns the stacks of sessions into batches for the writing thread.
 
+#[cfg(test)]
+mod tests;
 mod threads;
 
 use std::collections::HashMap;
