@@ -18,7 +18,7 @@ use crate::stop::{self, Request, StopThread};
 use crate::sys::perf::Kind;
 
 /// Ctrl-C and the end of the duration are noticed so late at most.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Without time samples there is still something to look up.
 const BEAT_NS: u64 = 50_000_000;
 
@@ -91,7 +91,8 @@ fn run<R: StopRecording>(
         if limit.is_some_and(|limit| elapsed >= limit) {
             break Ended::Duration;
         }
-        thread::sleep(LOOK_EVERY);
+        let left = limit.map_or(LOOK_EVERY, |limit| limit.saturating_sub(elapsed));
+        thread::sleep(LOOK_EVERY.min(left));
     };
     if let Some(bar) = progress {
         bar.finish_and_clear();
