@@ -18,7 +18,7 @@ use onlooker_recording::tables::{Location, Sample, Tables, Trust};
 use serde_json::Value;
 use support::{
     Interpreter, Public, Scratch, Target, as_nobody, can_change_user, interpreters, matrix,
-    onlooker_command, run, say,
+    onlooker_command, run, say, wait_until,
 };
 
 /// Kills at random moments, in all.
@@ -119,16 +119,23 @@ fn killed_at_any_moment_the_target_finishes_its_work() {
     let target = target(&["sum"]);
     let scratch = Scratch::new("exact-kill");
     let mut random = u64::from(std::process::id());
-    for _ in 0..KILLS {
+    // Kills while it was traced, and those that met it at a stop.
+    let (mut traced, mut stopped) = (0, 0);
+    while traced < KILLS {
         let mut onlooker = start(&target, &scratch, "20000");
+        wait_until("traced", || target.status().0 != 0);
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
-        // The moment of the kill is what is varied: from before the attach to amidst the stops.
-        std::thread::sleep(Duration::from_millis(5 + (random >> 33) % 120));
+        // The moment of the kill is what is varied.
+        std::thread::sleep(Duration::from_micros((random >> 33) % 20_000));
+        let (tracer, state) = target.status();
+        traced += u64::from(tracer != 0);
+        stopped += u64::from(state == 't');
         onlooker.kill().expect("kill");
         onlooker.wait().expect("wait");
     }
+    say(&format!("{traced} kills, {stopped} of them at a stop"));
     assert_sum(&answer(target));
 }
 
@@ -310,7 +317,7 @@ impl Watch for Panics {
         panic!("on purpose, at thread {tid}");
     }
     fn missed(&mut self, _: i32, _: &[u64]) {}
-    fn lost(&mut self, _: i32, _: &[u64]) {}
+    fn lost(&mut self, _: i32, _: u64, _: &'static str) {}
     fn beat(&mut self, _: u64, _: &[Sleeper], _: &mut dyn FnMut(&Sleeper) -> bool) -> bool {
         true
     }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use onlooker_recording::tables::Tables;
-use support::{Interpreter, Scratch, Target, load, matrix, onlooker, thread_name};
+use support::{Interpreter, Scratch, Target, any, load, matrix, onlooker, thread_name};
 
 /// Records a resting or busy target.
 fn record(target: &Target, seconds: &str, args: &[&str]) -> (Tables, String) {
@@ -112,4 +112,39 @@ fn a_sleeping_program_says_how_to_see_it() {
         let (_, stderr) = record(&target, "0.4", &["--mode", "gil"]);
         assert!(!stderr.contains("down"), "nobody has the lock: {stderr}");
     });
+}
+
+/// A process at rest is not read again: its stacks must be those of its last work, however short
+/// that was.
+#[test]
+fn a_thread_that_wakes_for_a_moment_never_rests_in_an_old_stack() {
+    let mut target = Target::spawn(&any(), "bursts.py", &[]);
+    let (tables, said) = record(&target, "3", &["-r", "200"]);
+    target.close();
+    let slept: Vec<(usize, i64, i64)> = serde_json::from_str(&target.next_line()).expect("a list");
+    let began = tables.header.started_unix_ns as i64;
+    // Each sample of a sleep, with the nearest sleep in that function: a turn of all takes half
+    // a second, and the recording's clock starts some milliseconds after its header.
+    let mut seen = Vec::new();
+    for sample in &tables.samples {
+        let names = tables.frames(sample.stack).map(|f| tables.string(f.name));
+        let number = names.filter_map(|name| name.strip_prefix("sleep_")).next();
+        let Some(number) = number.map(|n| n.parse::<usize>().expect("a number")) else {
+            continue;
+        };
+        let at = began + sample.time_ns as i64;
+        let same = slept.iter().enumerate().filter(|(_, s)| s.0 == number);
+        let nearest = same.min_by_key(|(_, s)| (at - (s.1 + s.2) / 2).abs());
+        seen.push((nearest.expect("one of them").0, at));
+    }
+    // A sample is at its time or a moment later. So the clocks differ by no more than the
+    // soonest sample of any sleep, and no sample of a sleep is later than its end.
+    let apart = seen.iter().map(|(sleep, at)| at - slept[*sleep].1).min();
+    let apart = apart.expect("samples of sleeps");
+    for (sleep, at) in &seen {
+        let late = at - apart - slept[*sleep].2;
+        assert!(late <= 0, "{late} ns after its end: {said}");
+    }
+    let met: HashSet<usize> = seen.iter().map(|(sleep, _)| *sleep).collect();
+    assert!(met.len() > 10, "{} sleeps; {said}", met.len());
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use onlooker_recording::tables::Tables;
 use support::{
-    Mode, NOBODY, Public, Scratch, can_change_user, launch_command, load, matrix, onlooker_command,
-    program, run, say, seen,
+    Mode, NOBODY, Public, Scratch, any, can_change_user, launch_command, load, matrix,
+    onlooker_command, program, run, say, seen,
 };
 
 /// Another row of the same process is another program.
@@ -103,6 +103,40 @@ fn orphans_are_followed_to_their_end() {
 }
 
 /// Nobody may read a process whose program nobody may read.
+#[test]
+fn children_that_we_had_before_are_not_ours() {
+    let scratch = Scratch::new("strangers");
+    let out = scratch.join("strangers.olk");
+    let source = |name: &str| {
+        format!(
+            "import time\ndef {name}():\n    end = time.process_time() + 1\n    \
+             while time.process_time() < end: pass\n{name}()"
+        )
+    };
+    // The shell has a child, and a child whose parent ends soon, when it becomes Onlooker.
+    let shell = "\"$0\" -c \"$1\" & (\"$0\" -c \"$1\" & sleep 0.2) & shift; exec \"$@\"";
+    let python = any().executable;
+    let ran = run(std::process::Command::new("sh")
+        .args(["-c", shell])
+        .arg(&python)
+        .arg(source("strange"))
+        .arg(env!("CARGO_BIN_EXE_onlooker"))
+        .args(["record", "-s", "-r", "200", "-o"])
+        .arg(&out)
+        .arg("--")
+        .arg(&python)
+        .arg("-c")
+        .arg(source("own")))
+    .success();
+    let tables = load(&out);
+    assert_eq!(tables.processes.len(), 1, "{}", ran.stderr);
+    let seen = seen(&tables);
+    assert!(
+        seen.contains_key("own") && !seen.contains_key("strange"),
+        "{seen:?}"
+    );
+}
+
 #[test]
 fn a_child_that_cannot_be_read_is_told_once_and_costs_nothing_else() {
     if !can_change_user() {

@@ -1,6 +1,6 @@
 """Targets of tests/exact.rs. They work until standard input closes and tell what became of it.
 
-usage: exact.py sum | calls | half | family | signals NAME... | exec
+usage: exact.py sum | calls | half | family | signals NAME... | late NAME... | crowd | exec
 """
 
 import ctypes
@@ -121,6 +121,30 @@ def signals(*names):
     return {"seen": seen}
 
 
+def late(*names):
+    """Begins to catch signals when a byte comes in."""
+    while not told.is_set():
+        spin(0.001)
+    return signals(*names)
+
+
+def crowd():
+    """Many threads that all make the process bigger, a little each."""
+    kept = []
+
+    def grow():
+        while not done.is_set():
+            kept.append(bytearray(1 << 20))
+            done.wait(0.2)
+
+    threads = [threading.Thread(target=grow) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"mib": len(kept)}
+
+
 def execute():
     """Becomes another program when a byte comes in: this one, adding up."""
     while not told.is_set():
@@ -136,6 +160,8 @@ answer = {
     "half": half,
     "family": family,
     "signals": signals,
+    "late": late,
+    "crowd": crowd,
     "exec": execute,
 }
 os.write(1, oracle.encode(answer[sys.argv[1]](*sys.argv[2:])))

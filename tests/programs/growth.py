@@ -1,6 +1,7 @@
 """Target of tests/growth.rs: grows at known places, in steps that standard input asks for.
 
-usage: growth.py [ROUNDS | huge]       (default: 0, for one round for each byte on standard input)
+usage: growth.py [ROUNDS | huge | forever | threads | short]
+(default: 0, for one round for each byte on standard input)
 
 A line at the end tells how many pages each function made the kernel bring in, counted by the
 kernel itself (getrusage: the faults of this thread), inside of system calls or not.
@@ -10,10 +11,15 @@ import mmap
 import os
 import resource
 import sys
+import threading
 
 import oracle
 
 MIB = 1 << 20
+INTERPRETER = [sys.executable]
+if os.path.exists("/proc/self/maps"):
+    with open("/proc/self/maps") as maps:
+        INTERPRETER += {line.split()[-1] for line in maps if "/libpython" in line}
 kept = []
 cached = {}
 faults = dict.fromkeys(("grow", "cache", "temporary", "fill", "load", "huge"), 0)
@@ -44,8 +50,8 @@ def fill(zeros):
 
 
 def load():
-    # Pages of a file, which are no growth.
-    with open(sys.executable, "rb") as file:
+    # Pages of a file, which are no growth: those of the interpreter, or of its library.
+    with open(max(INTERPRETER, key=os.path.getsize), "rb") as file:
         view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         sum(view[:: mmap.PAGESIZE])
         view.close()
@@ -77,6 +83,7 @@ def main(rounds, *works):
     zeros = os.open("/dev/zero", os.O_RDONLY)
     os.write(1, oracle.encode(oracle.message([])))
     if rounds:
+        until_watched()
         for _ in range(rounds):
             step(zeros, works)
     while not rounds and os.read(0, 1):
@@ -87,7 +94,74 @@ def main(rounds, *works):
         pass
 
 
+def hold(name, mib):
+    """Memory that stays, touched in a function of this name."""
+    space = {}
+    exec("def %s(n):\n    return bytearray(n)" % name, space)
+    kept.append(space[name](mib * MIB))
+
+
+def forever():
+    """Grows and shrinks all the time, and looks whether its memory holds what it has written."""
+    done = threading.Event()
+    threading.Thread(target=lambda: (os.read(0, 1), done.set()), daemon=True).start()
+    zeros = os.open("/dev/zero", os.O_RDONLY)
+    os.write(1, oracle.encode(oracle.message([])))
+    rounds = bad = 0
+    while not done.is_set():
+        temporary()
+        fill(zeros)
+        grow()
+        bad += any(kept.pop(0)[:]) + sum(page[:] != b"x" * MIB for page in kept)
+        kept.clear()
+        rounds += 1
+    os.write(1, oracle.encode({"rounds": rounds, "bad": bad}))
+
+
+def threads():
+    """A thread, a child by fork that grows for itself, and this program again by exec, which grows."""
+    os.write(1, oracle.encode(oracle.message([])))
+    os.read(0, 1)
+    thread = threading.Thread(target=hold, args=("by_thread", 64))
+    thread.start()
+    thread.join()
+    child = os.fork()
+    if child == 0:
+        hold("by_child", 64)
+        os._exit(7)
+    bad = os.waitpid(child, 0)[1] != 7 << 8
+    os.write(1, oracle.encode({"bad": bad}))
+    os.read(0, 1)
+    os.execv(sys.executable, [sys.executable, __file__, "execed"])
+
+
+def execed():
+    os.write(1, oracle.encode(oracle.message([])))
+    os.read(0, 1)
+    hold("by_exec", 64)
+    os.write(1, b".\n")
+    os.read(0, 1)
+
+
+def until_watched():
+    """Whoever launches this begins to watch when it runs already."""
+    watched = False
+    while not watched:
+        with open("/proc/self/status") as status:
+            watched = "TracerPid:\t0\n" not in status.read()
+
+
+def short():
+    """Ends as soon as it has grown; what is freed last is gone when it does."""
+    until_watched()
+    hold("stays", 32)
+    bytearray(48 * MIB)
+    hold("stays_too", 16)
+
+
 if sys.argv[1:] == ["huge"]:
     main(0, huge)
+elif sys.argv[1:] and not sys.argv[1].isdigit():
+    {"forever": forever, "threads": threads, "execed": execed, "short": short}[sys.argv[1]]()
 else:
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)

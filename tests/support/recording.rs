@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use onlooker_recording::read;
-use onlooker_recording::tables::{Sample, Tables};
+use onlooker_recording::tables::{Sample, Tables, Trust};
 
 use super::{Interpreter, Mode, Run, Thread, interpreters, onlooker_command, run};
 
@@ -199,6 +199,39 @@ pub(crate) fn seen(tables: &Tables) -> BTreeMap<&str, Vec<u32>> {
             if !processes.contains(&process) {
                 processes.push(process);
             }
+        }
+    }
+    seen
+}
+
+/// Fails unless the name, the file and the line of every verified frame of `reuse.py` belong
+/// together; the numbers of the functions that were seen, one for each frame.
+#[track_caller]
+pub(crate) fn names_of_made(tables: &Tables) -> Vec<u32> {
+    let digits = |text: &str| -> Option<u32> {
+        let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+        digits.parse().ok()
+    };
+    let mut seen = Vec::new();
+    let verified = |s: &&Sample| s.trust == Trust::Verified;
+    for sample in tables.samples.iter().filter(verified) {
+        for frame in tables.frames(sample.stack) {
+            let (name, file) = (tables.string(frame.name), tables.string(frame.filename));
+            let Some(made) = file.strip_prefix("made_") else {
+                continue;
+            };
+            let made = digits(made).expect("a number");
+            if name == "<module>" {
+                continue;
+            }
+            assert_eq!(digits(name), Some(made), "{name} in {file}");
+            let first = made % 97 + 1;
+            let line = frame.line.expect("a line");
+            assert!(
+                (first..first + 5).contains(&line),
+                "{name} in {file}:{line}"
+            );
+            seen.push(made);
         }
     }
     seen

@@ -162,6 +162,18 @@ impl Target {
         self.pid
     }
 
+    /// Who traces it (0 for nobody) and the state of its main thread, as the kernel shows them.
+    #[track_caller]
+    pub(crate) fn status(&self) -> (u32, char) {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("status");
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.expect("a field").trim()
+        };
+        let state = field("State:").chars().next().expect("a state");
+        (field("TracerPid:").parse().expect("an id"), state)
+    }
+
     /// The process that was started: the interpreter, or the `unshare` that is its parent.
     pub(crate) fn child_pid(&self) -> u32 {
         self.child.id()

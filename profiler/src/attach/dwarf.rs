@@ -140,6 +140,8 @@ pub fn layout(pattern: &Layout, elf: &[u8]) -> Result<Layout, DwarfLayoutError> 
     Ok(Layout {
         version: pattern.version,
         runtime: Runtime {
+            // `finalizing` in 3.8.
+            finalizing: fields.any(RUNTIME, &["_finalizing", "finalizing"])?,
             interpreters_head: fields.get(RUNTIME, "interpreters.head")?,
             tstate_current: match pattern.runtime.tstate_current {
                 Some(_) => Some(fields.get(RUNTIME, "gilstate.tstate_current")?),

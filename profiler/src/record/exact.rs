@@ -11,8 +11,9 @@ use onlooker_unwinder::memory::RemoteAddr;
 use super::family::Newcomer;
 use super::recorder::Recorder;
 use super::rows::Weight;
-use super::standing::{LATER, Read, Standing, StopRecording};
+use super::standing::{Read, Standing, StopRecording};
 use crate::error::Error;
+use crate::stop::why::{GONE, LATER};
 use crate::stop::{Sleeper, Watch};
 
 /// Records what the stop thread meets.
@@ -33,7 +34,10 @@ impl Exact {
                 true
             }
             Read::NotPython => false,
-            Read::Nothing => true,
+            Read::Gone => {
+                self.0.recorder.lost(GONE, beats as u64);
+                true
+            }
         }
     }
 
@@ -57,10 +61,18 @@ impl Exact {
     fn sleepers(&mut self, asleep: &[Sleeper], still: &mut dyn FnMut(&Sleeper) -> bool) {
         let known = asleep.iter().filter_map(|s| self.0.of(s.tid));
         let tstates: Vec<RemoteAddr> = known.flatten().copied().collect();
-        if tstates.is_empty() || !self.0.read_all(&tstates) {
+        if tstates.is_empty() {
+            return;
+        }
+        if !self.0.read_all(&tstates) {
+            // The process ends: its sleep counts no more, its work was done before.
+            for sleeper in asleep {
+                self.0.lost(sleeper.tid, sleeper.worked.len() as u64, GONE);
+            }
             return;
         }
         for sleeper in asleep {
+            // Beats of a thread that runs no Python are none.
             let Some(tstates) = self.0.of(sleeper.tid).cloned() else {
                 continue;
             };
@@ -69,6 +81,7 @@ impl Exact {
             let own: Vec<_> = own
                 .filter(|t| session.os_thread_id(*t) == Some(sleeper.tid))
                 .collect();
+            // One that has run since is met by its own clock.
             let same = still(sleeper);
             if same {
                 self.record(&own, false, 1, None);
@@ -88,6 +101,10 @@ impl StopRecording for Exact {
     fn finish(self) -> Result<(Totals, u32), WriteError> {
         self.0.finish()
     }
+
+    fn said(&self) -> Vec<String> {
+        self.0.said()
+    }
 }
 
 impl Watch for Exact {
@@ -99,10 +116,12 @@ impl Watch for Exact {
         self.observe(tid, events.len(), Some(LATER));
     }
 
-    fn lost(&mut self, tid: i32, events: &[u64]) {
-        if self.0.knows(tid) {
-            self.0.recorder.lost(LATER, events.len() as u64);
-        }
+    fn lost(&mut self, tid: i32, count: u64, why: &'static str) {
+        self.0.lost(tid, count, why);
+    }
+
+    fn short_of_buffers(&mut self) {
+        self.0.short_of_buffers();
     }
 
     fn beat(

@@ -3,8 +3,10 @@
 //!
 //! A process belongs to the family when it is the root or the child of a member, Python or not:
 //! launchers and shells stand between. A child whose parent has ended comes to us when we have
-//! started the root (`kin::adopt_orphans`); else it is found while its parent lives. Once found
+//! started the root ([`Orphans`]); else it is found while its parent lives. Once found
 //! it is followed to its end, whoever its parent is by then.
+
+mod attach;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -14,10 +16,9 @@ use std::time::{Duration, Instant};
 use onlooker_recording::tables::{Mapping, Process};
 
 use super::describe::describe;
-use super::kin::{self, children, executable, started};
+use super::kin::{Orphans, children, executable, started};
 use crate::attach::{Attached, Known};
 use crate::error::Error;
-use crate::target;
 
 /// The shortest time between two looks; a look may take a twentieth of the time between.
 const LOOK_EVERY: Duration = Duration::from_millis(4);
@@ -25,11 +26,8 @@ const LOOK_AT_LEAST_EVERY: Duration = Duration::from_millis(50);
 const LOOK_SHARE: u32 = 20;
 /// A fork that will call exec at once is still its parent's image: it is given so long.
 const FORK_SETTLES: Duration = Duration::from_millis(4);
-/// Time between two tries to attach, from the first to the later ones.
+/// Time between the first two tries to attach.
 const FIRST_RETRY: Duration = Duration::from_millis(3);
-const LAST_RETRY: Duration = Duration::from_millis(500);
-/// What has not become Python in this time is not Python; it is looked at seldom from then on.
-const BECOMES_PYTHON: Duration = Duration::from_secs(1);
 /// After the end of the root nobody waits for what has not been Python for so long: a daemon that
 /// the program has left behind.
 const STAYS_OTHER: Duration = Duration::from_secs(5);
@@ -83,10 +81,15 @@ pub struct Finder {
 }
 
 impl Finder {
-    /// Starts to look after `root`, and its descendants with `children`. What is in `attached`
-    /// is sampled already.
+    /// Starts to look after `root`, and its descendants with `children`, also those that come to us
+    /// as `orphans`. What is in `attached` is sampled already.
     #[must_use]
-    pub fn start(root: i32, attached: Option<&Attached>, children: bool) -> Self {
+    pub fn start(
+        root: i32,
+        attached: Option<&Attached>,
+        children: bool,
+        orphans: Option<Orphans>,
+    ) -> Self {
         let (news, receiver) = channel();
         let (lost, requests) = channel();
         let mut family = Family {
@@ -96,6 +99,7 @@ impl Finder {
             reported: HashSet::new(),
             not_python: HashSet::new(),
             children,
+            orphans,
             news,
         };
         if let Some(attached) = attached {
@@ -144,6 +148,7 @@ struct Family {
     /// Executables that never became Python.
     not_python: HashSet<(u64, u64)>,
     children: bool,
+    orphans: Option<Orphans>,
     news: Sender<News>,
 }
 
@@ -244,7 +249,8 @@ impl Family {
         if !self.children {
             return;
         }
-        for orphan in kin::adopted(self.root) {
+        let orphans = self.orphans.as_mut().map(|all| all.of(self.root));
+        for orphan in orphans.unwrap_or_default() {
             if !self.members.contains_key(&orphan) {
                 self.add(orphan, None, false);
             }
@@ -257,83 +263,6 @@ impl Family {
                     self.add(child, Some(parent), false);
                     parents.push(child);
                 }
-            }
-        }
-    }
-
-    /// Tries whoever is due.
-    fn attach(&mut self) {
-        let now = Instant::now();
-        let due: Vec<i32> = self
-            .members
-            .iter()
-            .filter(|(_, member)| matches!(member.phase, Phase::Try { at, .. } if at <= now))
-            .map(|(pid, _)| *pid)
-            .collect();
-        for pid in due {
-            self.attach_one(pid);
-        }
-    }
-
-    fn attach_one(&mut self, pid: i32) {
-        let Some(member) = self.members.get_mut(&pid) else {
-            return;
-        };
-        let executable = executable(pid);
-        if executable != member.executable {
-            member.executable = executable;
-            member.since = Instant::now();
-            member.phase = Phase::Try {
-                at: member.since,
-                wait: FIRST_RETRY,
-            };
-        }
-        let age = member.since.elapsed();
-        let unlikely = executable.is_some_and(|file| self.not_python.contains(&file));
-        let error = if unlikely && age < BECOMES_PYTHON {
-            None
-        } else {
-            match self.known.attach(pid) {
-                Ok(attached) => {
-                    member.phase = Phase::Sampled;
-                    self.tell(News::Python(Box::new(Newcomer::new(attached))));
-                    return;
-                }
-                Err(error) => Some(error),
-            }
-        };
-        let Phase::Try { wait, .. } = member.phase else {
-            return;
-        };
-        let next = |wait| Phase::Try {
-            at: Instant::now() + wait,
-            wait,
-        };
-        match error {
-            None => member.phase = next(BECOMES_PYTHON),
-            Some(Error::NotPython { .. }) => {
-                if age > BECOMES_PYTHON {
-                    self.not_python.extend(executable);
-                }
-                member.phase = next((wait * 2).min(LAST_RETRY));
-                if wait > FIRST_RETRY {
-                    self.tell(News::Other(pid));
-                }
-            }
-            Some(
-                Error::NotReady { .. }
-                | Error::NotProven { .. }
-                | Error::Exited { .. }
-                | Error::NoProcess { .. }
-                | Error::Zombie { .. },
-            ) => member.phase = next((wait * 3 / 2).min(LAST_RETRY)),
-            Some(error) => {
-                member.phase = Phase::Refused;
-                let told = (target::executable(pid), error.exit_code());
-                if self.reported.insert(told) {
-                    self.tell(News::Failed(error));
-                }
-                self.tell(News::Other(pid));
             }
         }
     }

@@ -2,53 +2,44 @@
 //!
 //! One fault in so many stops its thread at the instruction that touched new memory, or is met
 //! when the thread leaves the kernel; it stands for all of them. What of it is still there at
-//! the end is kept: the pages that were seen to come in are looked up again and again.
+//! the end is kept: the pages that were seen to come in are looked up again and again, for the last
+//! time when the interpreter begins to end, which frees nearly all memory.
 
+use onlooker_recording::tables::{Totals, WeightKind};
+use onlooker_recording::write::WriteError;
+use onlooker_unwinder::memory::RemoteAddr;
 use std::fs;
 use std::io;
 use std::mem;
 
-use onlooker_recording::tables::{Totals, WeightKind};
-use onlooker_recording::write::WriteError;
-use onlooker_symbols::names::CodeId;
-use onlooker_unwinder::memory::RemoteAddr;
-
 use super::clock::now_ns;
 use super::family::Newcomer;
+use super::looks::Looks;
 use super::pages::{Came, Pages, page_bytes};
 use super::recorder::Recorder;
 use super::rows::Weight;
-use super::standing::{LATER, Read, Standing, StopRecording};
+use super::standing::{Read, Standing, StopRecording};
 use super::stop_costs::StopCosts;
 use crate::error::Error;
+use crate::stop::why::{GONE, LATER};
 use crate::stop::{Sleeper, Watch};
 
-/// The resident size is noted so often, and pages are looked up so often where that is cheap.
-const LOOK_EVERY_NS: u64 = 100_000_000;
-/// Looking pages up takes one part in so many of the time at most.
-const LOOK_SHARE: u64 = 50;
-/// However long it takes, it is done so often.
-const LOOK_AT_LEAST_EVERY_NS: u64 = 900_000_000;
-/// So many looks in a row may be doubtful (see [`Growth::doubts`]) before they count: the main
-/// thread has begun to do something else, or it runs Python no more and the process lives on.
-const MAX_DOUBTS_ELSEWHERE: u32 = 5;
-const MAX_DOUBTS_NOWHERE: u32 = 100;
-
+/// A short program is met by a breakpoint when its interpreter begins to end; one that has run for
+/// so long has had looks enough. In a virtual machine a breakpoint makes each switch between
+/// threads slower, and with it each stop by some 10 µs.
+const END_AWAITED_NS: u64 = 1_000_000_000;
+/// The resident size is noted so often.
+const RSS_EVERY_NS: u64 = 100_000_000;
 /// Records what the stop thread meets.
 pub struct Growth {
     standing: Standing,
     pages: Pages,
+    looks: Looks,
     /// Faults that one event stands for.
     period: u64,
     /// Whether each beat takes time samples too.
     times: bool,
-    look_next_ns: u64,
     rss_next_ns: u64,
-    /// Outermost code object of the main thread at the last look that counted.
-    outermost: Option<CodeId>,
-    /// Looks in a row that found another. An interpreter that ends frees nearly all memory, with
-    /// its main thread outside of the program: such looks do not count.
-    doubts: u32,
     costs: StopCosts,
     /// What is to be recorded once the thread goes on.
     pending: Vec<Pending>,
@@ -89,10 +80,8 @@ impl Growth {
             standing: Standing::new(first, recorder, rate_hz),
             period,
             times,
-            look_next_ns: 0,
+            looks: Looks::default(),
             rss_next_ns: 0,
-            outermost: None,
-            doubts: 0,
             costs: StopCosts::default(),
             pending: Vec::new(),
             since_ns: None,
@@ -104,8 +93,12 @@ impl Growth {
         let tstates = match self.standing.read(tid) {
             Read::Stacks(tstates) => tstates,
             Read::NotPython => return false,
-            Read::Nothing => return true,
+            Read::Gone => {
+                self.standing.lost(tid, events.len() as u64, GONE);
+                return true;
+            }
         };
+        // A thread state that is being taken down has no stack: its events are none.
         if let Some(tstate) = self.current(&tstates) {
             self.pending.push(Pending {
                 tid,
@@ -149,38 +142,18 @@ impl Growth {
         watched.exact(recorder, now, (tstate, running), weight);
     }
 
-    /// Looks which pages are still there.
-    fn look(&mut self) {
-        let start = now_ns();
-        let _ = self.standing.scan();
-        let before = self.standing.outermost();
-        let missing = self.pages.missing();
-        let _ = self.standing.scan();
-        if before == self.standing.outermost() && self.counts(before) {
-            self.pages.forget(&missing);
+    /// Looks at all pages at once. `ends`: the interpreter begins to end, and has freed nothing.
+    fn look_at_all(&mut self, ends: bool) {
+        let look = self.pages.look_at_all();
+        // What an interpreter frees at its end counts as kept.
+        if ends || !self.standing.watched.session.is_ending() {
+            self.pages.forget(look);
         }
-        let took = now_ns().saturating_sub(start);
-        let pause = (took * LOOK_SHARE).clamp(LOOK_EVERY_NS, LOOK_AT_LEAST_EVERY_NS);
-        self.look_next_ns = self.standing.now() + pause;
-    }
-
-    /// Whether a look counts at which this was the outermost code of the main thread.
-    fn counts(&mut self, outermost: Option<CodeId>) -> bool {
-        let most = match outermost {
-            Some(_) => MAX_DOUBTS_ELSEWHERE,
-            None => MAX_DOUBTS_NOWHERE,
-        };
-        if outermost != self.outermost && self.outermost.is_some() && self.doubts < most {
-            self.doubts += 1;
-            return false;
-        }
-        self.outermost = outermost;
-        self.doubts = 0;
-        true
+        self.note_rss(self.standing.now());
     }
 
     fn note_rss(&mut self, now: u64) {
-        self.rss_next_ns = now + LOOK_EVERY_NS;
+        self.rss_next_ns = now + RSS_EVERY_NS;
         let pid = self.standing.watched.session.pid;
         if let Some(bytes) = rss_bytes(pid) {
             let recorder = &mut self.standing.recorder;
@@ -198,22 +171,23 @@ impl StopRecording for Growth {
 
     fn finish(mut self) -> Result<(Totals, u32), WriteError> {
         // A process that is gone has no pages to look up, and the last look counts.
-        self.look();
-        self.note_rss(self.standing.now());
+        self.look_at_all(false);
         let gone = self.pages.take_gone();
         self.standing.recorder.gone(gone);
         self.standing.recorder.kept(self.pages.kept());
         self.standing.finish()
     }
 
-    fn said(&self) -> Option<String> {
-        self.costs.said()
+    fn said(&self) -> Vec<String> {
+        let mut said = self.standing.said();
+        said.extend(self.costs.said());
+        said
     }
 }
 
 impl Watch for Growth {
     fn stopped(&mut self, tid: i32, events: &[u64], since_ns: Option<u64>) -> bool {
-        self.since_ns = since_ns;
+        self.since_ns = since_ns.or(self.since_ns);
         self.observe(tid, events, None)
     }
 
@@ -232,10 +206,32 @@ impl Watch for Growth {
         self.observe(tid, events, Some(LATER));
     }
 
-    fn lost(&mut self, tid: i32, events: &[u64]) {
-        if self.standing.knows(tid) {
-            self.standing.recorder.lost(LATER, events.len() as u64);
+    fn lost(&mut self, tid: i32, count: u64, why: &'static str) {
+        self.standing.lost(tid, count, why);
+    }
+
+    fn short_of_buffers(&mut self) {
+        self.standing.short_of_buffers();
+    }
+
+    fn awaits(&mut self) -> Option<u64> {
+        let awaited = self.standing.is_attached() && self.standing.now() < END_AWAITED_NS;
+        let word = self.standing.watched.session.end_word();
+        word.filter(|_| awaited).map(|at| at.0)
+    }
+
+    fn written(&mut self) {
+        self.look_at_all(true);
+    }
+
+    fn idle(&mut self) -> bool {
+        let now = self.standing.now();
+        if let Some(look) = self.looks.go_on(&self.pages, now)
+            && !self.standing.watched.session.is_ending()
+        {
+            self.pages.forget(look);
         }
+        self.looks.is_under_way()
     }
 
     fn beat(
@@ -247,9 +243,16 @@ impl Watch for Growth {
         self.standing.recorder.tick();
         for sleeper in asleep.iter().filter(|s| !s.worked.is_empty()) {
             // One by one, for few sleep in a call that makes the process bigger.
-            if let Read::Stacks(tstates) = self.standing.read(sleeper.tid)
-                && let Some(tstate) = self.current(&tstates)
-            {
+            let tstate = match self.standing.read(sleeper.tid) {
+                Read::Stacks(tstates) => self.current(&tstates),
+                Read::NotPython => None,
+                Read::Gone => {
+                    let count = sleeper.worked.len() as u64;
+                    self.standing.lost(sleeper.tid, count, GONE);
+                    None
+                }
+            };
+            if let Some(tstate) = tstate {
                 let reason = (!still(sleeper)).then_some(LATER);
                 for addr in &sleeper.worked {
                     self.fault(sleeper.tid, tstate, *addr, reason);
@@ -263,9 +266,7 @@ impl Watch for Growth {
                 // A process that cannot be read any more ends soon.
                 let _ = self.standing.watched.sample(recorder, now);
             }
-            if now >= self.look_next_ns {
-                self.look();
-            }
+            self.looks.begin(now);
         }
         if now >= self.rss_next_ns {
             self.note_rss(now);
@@ -281,7 +282,7 @@ impl Watch for Growth {
 
     fn exec(&mut self) {
         self.pages.begin_again(self.standing.watched.session.pid);
-        self.outermost = None;
+        self.looks = Looks::default();
         self.standing.exec();
     }
 }

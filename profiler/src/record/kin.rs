@@ -1,5 +1,6 @@
 //! What `/proc` says about kinship: who a process is, and whose.
 
+use std::collections::HashSet;
 use std::fs;
 
 use nix::sys::prctl;
@@ -58,30 +59,70 @@ fn children_by_parent(pid: i32) -> Vec<i32> {
         .collect()
 }
 
-/// Makes processes whose parents have ended our own children, as long as we live: those of the
-/// program that we start, so that none of its descendants is ever out of sight. All that it
-/// sees of that is another `getppid()` than 1, as in a container or a user's session.
+/// Processes whose parents have ended and that come to us, as long as we live: those of the program
+/// that we start, so that none of its descendants is ever out of sight. All that it sees of that
+/// is another `getppid()` than 1, as in a container or a user's session.
 ///
-/// # Errors
-/// When the kernel refuses.
-pub(crate) fn adopt_orphans() -> nix::Result<()> {
-    prctl::set_child_subreaper(true)
+/// We may have had children before, from a program that has become us by exec: they and theirs are
+/// strangers, which are not looked at.
+#[derive(Debug)]
+pub struct Orphans {
+    /// Each with the time of its start.
+    strangers: HashSet<(i32, u64)>,
 }
 
-/// Our own children besides the program that we started, when they were
-/// [adopted](adopt_orphans). Those that have ended are buried.
-pub(super) fn adopted(root: i32) -> Vec<i32> {
-    if !prctl::get_child_subreaper().unwrap_or(false) {
-        return Vec::new();
+impl Orphans {
+    /// Adopts orphans from now on; to be called before the program is started.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn adopt() -> nix::Result<Self> {
+        prctl::set_child_subreaper(true)?;
+        let mut this = Self {
+            strangers: HashSet::new(),
+        };
+        this.estrange(own_children());
+        Ok(this)
     }
-    let mut found = children(std::process::id().cast_signed());
-    found.retain(|child| {
-        let lives = started(*child).is_some();
-        if !lives && *child != root {
-            // Somebody has to, and its parents are gone.
-            let _ = waitpid(Pid::from_raw(*child), Some(WaitPidFlag::WNOHANG));
+
+    /// Takes in that these processes and their descendants are strangers.
+    fn estrange(&mut self, mut pids: Vec<i32>) {
+        while let Some(pid) = pids.pop() {
+            if let Some(started) = started(pid)
+                && self.strangers.insert((pid, started))
+            {
+                pids.extend(children(pid));
+            }
         }
-        lives && *child != root
-    });
-    found
+    }
+
+    /// Our own children besides the program that we started and strangers. Those that have ended
+    /// are buried.
+    pub(super) fn of(&mut self, root: i32) -> Vec<i32> {
+        self.strangers
+            .retain(|(pid, since)| started(*pid) == Some(*since));
+        let known: Vec<i32> = self.strangers.iter().map(|(pid, _)| *pid).collect();
+        known
+            .into_iter()
+            .for_each(|pid| self.estrange(children(pid)));
+        let mut found = own_children();
+        found.retain(|child| *child != root && self.is_ours(*child));
+        found
+    }
+
+    /// Whether a child is none of the strangers, and lives.
+    fn is_ours(&self, child: i32) -> bool {
+        match started(child) {
+            Some(started) => !self.strangers.contains(&(child, started)),
+            None => {
+                // Somebody has to bury it, and its parents are gone.
+                let _ = waitpid(Pid::from_raw(child), Some(WaitPidFlag::WNOHANG));
+                false
+            }
+        }
+    }
+}
+
+fn own_children() -> Vec<i32> {
+    children(std::process::id().cast_signed())
 }

@@ -12,12 +12,14 @@ pub mod exact;
 pub mod family;
 pub mod growth;
 mod kernel;
-pub(crate) mod kin;
+pub mod kin;
+mod looks;
 mod pages;
 mod queue;
 #[cfg(test)]
 mod queue_tests;
 mod recorder;
+mod renewal;
 mod rows;
 pub mod run;
 pub mod standing;

@@ -39,6 +39,17 @@ struct Kept {
     order: u64,
 }
 
+/// A look which pages are still there.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// The first page that was not looked at yet.
+    next: u64,
+    /// Whether all were.
+    pub(super) done: bool,
+    /// Those that are gone, as they were when they were looked at.
+    missing: Vec<(u64, u64)>,
+}
+
 /// The pages of one process.
 #[derive(Debug)]
 pub(super) struct Pages {
@@ -114,19 +125,22 @@ impl Pages {
         self.gone.extend(old.map(|old| old.sample));
     }
 
-    /// The pages that are not there any more or came in again since, by number. Nothing when the
-    /// process has none.
+    /// Looks which pages are not there any more, or came in again since, for as long as `more` says
+    /// so: until the look has seen all. A page's entries come in pieces of two megabytes.
     ///
     /// Only one fault in so many is seen. So a page may have gone and come in again unseen: it is
     /// another page of memory then, and a later fault was seen nearer than faults that are seen
     /// are apart. (The kernel moves pages too, but not only where memory comes in.)
-    pub(super) fn missing(&self) -> Vec<u64> {
-        let mut missing = Vec::new();
-        let mut window = vec![0; WINDOW * ENTRY_BYTES as usize];
+    pub(super) fn look(&self, look: &mut Look, mut more: impl FnMut() -> bool) {
+        let mut window = [0; WINDOW * ENTRY_BYTES as usize];
         // First page of the window, and how many it has.
         let (mut first, mut count) = (0, 0);
-        for (&page, kept) in &self.kept {
+        for (&page, kept) in self.kept.range(look.next..) {
             if page < first || page >= first + count {
+                look.next = page;
+                if !more() {
+                    return;
+                }
                 first = page;
                 let read = self.pagemap.read_at(&mut window, page * ENTRY_BYTES);
                 count = read.unwrap_or(0) as u64 / ENTRY_BYTES;
@@ -140,10 +154,17 @@ impl Pages {
             let entry = u64::from_ne_bytes(bytes);
             let moved = frame(entry) != kept.frame && frame(entry) != 0 && kept.frame != 0;
             if entry & (PRESENT | SWAPPED) == 0 || (moved && self.came_again(page, *kept)) {
-                missing.push(page);
+                look.missing.push((page, kept.order));
             }
         }
-        missing
+        look.done = true;
+    }
+
+    /// Looks at all pages at once.
+    pub(super) fn look_at_all(&self) -> Look {
+        let mut look = Look::default();
+        self.look(&mut look, || true);
+        look
     }
 
     /// Whether a later fault was seen near by.
@@ -155,18 +176,20 @@ impl Pages {
             .any(|(_, other)| other.order > kept.order)
     }
 
-    /// Takes pages off.
-    pub(super) fn forget(&mut self, pages: &[u64]) {
-        for page in pages {
-            let old = self.kept.remove(page);
-            self.gone.extend(old.map(|old| old.sample));
+    /// Takes off what a look has missed, but for pages that came in since.
+    pub(super) fn forget(&mut self, look: Look) {
+        for (page, order) in look.missing {
+            if self.kept.get(&page).is_some_and(|kept| kept.order == order) {
+                let old = self.kept.remove(&page);
+                self.gone.extend(old.map(|old| old.sample));
+            }
         }
     }
 
     /// The process has become another program, whose memory this is.
     pub(super) fn begin_again(&mut self, pid: i32) {
-        let all: Vec<u64> = self.kept.keys().copied().collect();
-        self.forget(&all);
+        let all = std::mem::take(&mut self.kept);
+        self.gone.extend(all.values().map(|kept| kept.sample));
         if let Ok(file) = File::open(format!("/proc/{pid}/pagemap")) {
             self.pagemap = file;
         }
@@ -236,11 +259,34 @@ mod tests {
         pages.came(first(&stays) + 1, 2, 4096);
         pages.came(first(&goes), 3, 4096);
         assert_eq!(pages.take_gone(), [1]);
-        assert!(pages.missing().is_empty());
+        assert!(pages.look_at_all().missing.is_empty());
         drop(goes);
-        let missing = pages.missing();
-        pages.forget(&missing);
+        let missing = pages.look_at_all();
+        pages.forget(missing);
         assert_eq!(pages.take_gone(), [3]);
         assert_eq!(pages.kept(), [(2, 4096)]);
+    }
+    #[test]
+    fn a_look_in_pieces_sees_all_and_leaves_what_came_in_since() {
+        let mut pages = own();
+        let memory = vec![1_u8; LARGE];
+        let start = memory.as_ptr().addr() as u64;
+        let apart = 4 << 20;
+        let count = LARGE as u64 / apart;
+        (0..count).for_each(|n| pages.came(start + n * apart, n as u32, 4096));
+        drop(memory);
+        let mut look = Look::default();
+        let mut pieces = 0;
+        while !look.done {
+            // One piece of two megabytes at a time.
+            let mut first = true;
+            pages.look(&mut look, || std::mem::take(&mut first));
+            pieces += 1;
+            assert!(pieces <= count + 1, "{look:?}");
+        }
+        assert!(pieces > count / 2, "{pieces}");
+        pages.came(start, 100, 4096);
+        pages.forget(look);
+        assert_eq!(pages.kept(), [(100, 4096)]);
     }
 }

@@ -10,10 +10,24 @@ use super::batch::{Batch, NewLocation, NewProcess, NewThread, RawSample};
 use super::queue::{Offer, Queue};
 
 /// Takes nothing after its head until it is let go, then keeps what it gets.
-struct Disk {
+pub(super) struct Disk {
     head_written: bool,
     go: Receiver<()>,
     bytes: Sender<Vec<u8>>,
+}
+
+impl Disk {
+    /// With what lets it go when it is dropped, and what it has written.
+    pub(super) fn new() -> (Self, Sender<()>, Receiver<Vec<u8>>) {
+        let (go, wait) = channel();
+        let (bytes, written) = channel();
+        let disk = Self {
+            head_written: false,
+            go: wait,
+            bytes,
+        };
+        (disk, go, written)
+    }
 }
 
 impl Write for Disk {
@@ -32,7 +46,7 @@ impl Write for Disk {
     }
 }
 
-fn first() -> Batch {
+pub(super) fn first() -> Batch {
     Batch {
         processes: vec![NewProcess {
             process: Process {
@@ -67,7 +81,7 @@ fn place(name: &str) -> NewLocation {
     }
 }
 
-fn sample(same: u32, own: u32) -> RawSample {
+pub(super) fn sample(same: u32, own: u32) -> RawSample {
     RawSample {
         time_ns: 0,
         thread: 0,
@@ -83,13 +97,7 @@ fn sample(same: u32, own: u32) -> RawSample {
 
 #[test]
 fn a_full_queue_gives_the_batch_back_and_the_rest_is_whole() {
-    let (go, wait) = channel();
-    let (bytes, written) = channel();
-    let disk = Disk {
-        head_written: false,
-        go: wait,
-        bytes,
-    };
+    let (disk, go, written) = Disk::new();
     let queue = Queue::start(disk, &Header::default()).unwrap();
     let mut batch = first();
     let mut taken = 0_u64;

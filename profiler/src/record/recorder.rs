@@ -1,19 +1,22 @@
 //! Turns the stacks of sessions into batches for the writing thread.
 
+#[cfg(test)]
+mod tests;
+mod threads;
+
 use std::collections::HashMap;
 use std::io::Write;
 use std::mem;
 
-use onlooker_recording::tables::{Header, Mapping, Process, Totals};
+use onlooker_recording::tables::{Header, Mapping, Process, Totals, WeightKind};
 use onlooker_recording::write::WriteError;
 use rustc_hash::FxHashMap;
 
-use super::batch::{Batch, NewProcess, NewThread, RawSample};
+use super::batch::{Batch, NewProcess, RawSample};
 use super::describe::Place;
-use super::kernel::KernelThread;
 use super::queue::{Offer, Queue};
-use super::rows::{KnownThread, Observed, ProcessRows, identity, location, same_program};
-use crate::session::{StackFrame, ThreadLabel, ThreadStack, Trust};
+use super::rows::{Observed, ProcessRows, Weight, identity, location, same_program};
+use crate::session::{StackFrame, ThreadStack, Trust};
 
 /// Beyond so many places the cache of their keys is emptied; the rows themselves stay.
 const MAX_CACHED_LOCATIONS: u32 = 1 << 20;
@@ -87,65 +90,9 @@ impl Recorder {
         }
     }
 
-    /// Forgets a process that is gone.
-    pub fn process_ended(&mut self, rows: ProcessRows) {
-        let keys = rows.threads.into_values().map(|known| known.key);
-        self.batch.ended.extend(keys);
-    }
-
     /// Begins a tick.
     pub fn tick(&mut self) {
         self.totals.ticks += 1;
-    }
-
-    /// Adds a thread that was not there before.
-    pub(super) fn thread(
-        &mut self,
-        rows: &mut ProcessRows,
-        stack: &ThreadStack,
-        label: ThreadLabel,
-        kernel: Option<KernelThread>,
-    ) {
-        let key = self.threads;
-        self.threads += 1;
-        self.batch.threads.push(NewThread {
-            key,
-            process: rows.key,
-            os_thread_id: label.os_thread_id,
-            thread_id: stack.thread_id,
-            interpreter: stack.interpreter,
-            name: label.name.unwrap_or_default(),
-        });
-        let known = KnownThread {
-            key,
-            kernel,
-            last: Vec::new(),
-            stacks_epoch: self.stacks_epoch,
-            seen: self.totals.ticks,
-        };
-        rows.threads.insert(identity(stack), known);
-    }
-
-    /// Tells that the thread of a stack is still there though it has no sample in this tick.
-    pub fn seen(&self, rows: &mut ProcessRows, stack: &ThreadStack) {
-        if let Some(known) = rows.threads.get_mut(&identity(stack)) {
-            known.seen = self.totals.ticks;
-        }
-    }
-
-    /// Forgets threads that are gone once there are more of them than of others.
-    pub fn forget_threads(&mut self, rows: &mut ProcessRows, current: usize) {
-        if rows.threads.len() <= 2 * current + 16 {
-            return;
-        }
-        let now = self.totals.ticks;
-        let ended = &mut self.batch.ended;
-        rows.threads.retain(|_, known| {
-            if known.seen != now {
-                ended.push(known.key);
-            }
-            known.seen == now
-        });
     }
 
     /// Adds the stack of a thread that [`thread`](Self::thread) has added.
@@ -160,7 +107,13 @@ impl Recorder {
         let reason = stack.trust.reason().or(observed.weight.reason);
         if stack.frames().is_empty() && matches!(stack.trust, Trust::Cut(_)) {
             // There is nothing to keep of it.
-            self.lost(reason.unwrap_or_default(), 1);
+            let Weight { kind, amount, .. } = observed.weight;
+            let count = if kind == WeightKind::Samples {
+                amount
+            } else {
+                1
+            };
+            self.lost(reason.unwrap_or_default(), count);
             return;
         }
         if rows.locations_epoch != self.locations_epoch {

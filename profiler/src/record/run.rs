@@ -10,6 +10,7 @@ use onlooker_recording::write::WriteError;
 use super::clock::{Beat, Clock};
 use super::family::{Finder, Newcomer, News};
 use super::kernel::FileBudget;
+use super::kin::Orphans;
 use super::recorder::Recorder;
 use super::watched::Watched;
 use crate::error::Error;
@@ -54,7 +55,8 @@ pub trait Surroundings {
     fn warn(&mut self, error: &Error);
 }
 
-/// Samples `root`, and its descendants where that is asked for, until something ends it.
+/// Samples `root`, and its descendants where that is asked for, until something ends it; with
+/// those that come to us as `orphans`.
 /// `first` is the root when it is attached to already.
 ///
 /// # Errors
@@ -63,11 +65,12 @@ pub fn run(
     settings: &Settings,
     root: i32,
     first: Option<Newcomer>,
+    orphans: Option<Orphans>,
     recorder: &mut Recorder,
     around: &mut dyn Surroundings,
 ) -> Result<Ended, WriteError> {
     let attached = first.as_ref().map(|first| &first.attached);
-    let finder = Finder::start(root, attached, settings.subprocesses);
+    let finder = Finder::start(root, attached, settings.subprocesses, orphans);
     let mut clock = Clock::new(settings.rate_hz, settings.seed);
     let mut run = Run {
         settings,

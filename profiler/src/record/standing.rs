@@ -6,30 +6,22 @@ use std::mem;
 
 use onlooker_recording::tables::Totals;
 use onlooker_recording::write::WriteError;
-use onlooker_symbols::names::CodeId;
 use onlooker_unwinder::memory::RemoteAddr;
 
 use super::clock::now_ns;
 use super::family::Newcomer;
 use super::kernel::FileBudget;
 use super::recorder::Recorder;
+use super::renewal::Renewal;
 use super::run;
 use super::watched::Watched;
-use crate::attach;
 use crate::error::Error;
-use crate::session::ThreadStack;
 use crate::stop::Watch;
 
 /// A stopped stack fails a check only for a name that is new, so once or twice.
 const TRIES: usize = 10;
 /// Which threads are Python's is looked up so often; at once when an unknown one is stopped.
 const SCAN_EVERY_NS: u64 = 100_000_000;
-/// Between exec and a new interpreter: tried so often.
-const ATTACH_EVERY_NS: u64 = 50_000_000;
-/// Why a sample of a thread that worked in the kernel is not verified: it was read later. And why
-/// it is lost: it did not stand still once since.
-pub(super) const LATER: &str = "later";
-
 /// A recording made by the stop thread.
 pub trait StopRecording: Watch + Send + 'static {
     /// Learns the threads, so that the first stop is short.
@@ -44,10 +36,8 @@ pub trait StopRecording: Watch + Send + 'static {
     /// When it could not be written, now or earlier.
     fn finish(self) -> Result<(Totals, u32), WriteError>;
 
-    /// What else is to be told at the end.
-    fn said(&self) -> Option<String> {
-        None
-    }
+    /// What else is to be told at the end, a line each.
+    fn said(&self) -> Vec<String>;
 }
 
 /// One process whose threads are read while they stand still.
@@ -61,13 +51,13 @@ pub(super) struct Standing {
     start_ns: u64,
     /// Thread states of each kernel thread that runs Python.
     tstates: HashMap<i32, Vec<RemoteAddr>>,
-    /// Outermost code object of the main thread at the last scan.
-    outermost: Option<CodeId>,
     scanned_ns: u64,
     missed: u64,
-    /// Whether the session is of the program that the process runs now.
-    attached: bool,
-    attach_tried_ns: u64,
+    /// Looks for the interpreter of the program that the process runs now, while the session is
+    /// of one before.
+    renewal: Option<Renewal>,
+    /// Whether a thread had less of a buffer than it wants.
+    short_of_buffers: bool,
     failed: Option<WriteError>,
 }
 
@@ -78,8 +68,8 @@ pub(super) enum Read {
     Stacks(Vec<RemoteAddr>),
     /// It runs no Python.
     NotPython,
-    /// There is nothing to read just now: between two programs, or at the end.
-    Nothing,
+    /// It, or its process, is about to end: there is nothing to read any more.
+    Gone,
 }
 
 impl Standing {
@@ -93,11 +83,10 @@ impl Standing {
             rate_hz,
             start_ns: now_ns(),
             tstates: HashMap::new(),
-            outermost: None,
             scanned_ns: 0,
             missed: 0,
-            attached: true,
-            attach_tried_ns: 0,
+            renewal: None,
+            short_of_buffers: false,
             failed: None,
         }
     }
@@ -138,54 +127,69 @@ impl Standing {
         self.scanned_ns = self.now();
         self.watched.session.sample(1)?;
         self.tstates.clear();
-        self.outermost = None;
-        let outermost = |s: &ThreadStack| (s.tstate, s.frames().back().map(|f| f.code));
-        let seen: Vec<_> = self.watched.session.stacks().map(outermost).collect();
-        for (tstate, code) in seen {
+        let seen: Vec<_> = self.watched.session.stacks().map(|s| s.tstate).collect();
+        for tstate in seen {
             if let Some(tid) = self.watched.session.os_thread_id(tstate) {
                 self.tstates.entry(tid).or_default().push(tstate);
-                if tid == self.watched.session.pid {
-                    self.outermost = self.outermost.or(code);
-                }
             }
         }
         self.watched.forget_threads(&mut self.recorder);
         Ok(())
     }
 
-    /// The outermost code object of the main thread at the last scan; `None` when it ran no
-    /// Python.
-    pub(super) fn outermost(&self) -> Option<CodeId> {
-        self.outermost
+    /// Counts events that are met nowhere; those of a thread that runs no Python are none.
+    pub(super) fn lost(&mut self, tid: i32, count: u64, why: &'static str) {
+        if count > 0 && self.knows(tid) {
+            self.recorder.lost(why, count);
+        }
+    }
+
+    /// A thread has got less of a buffer for its events than it wants.
+    pub(super) fn short_of_buffers(&mut self) {
+        self.short_of_buffers = true;
+    }
+
+    /// What is to be told at the end.
+    pub(super) fn said(&self) -> Vec<String> {
+        let short = "the buffers of some threads' events are small or missing, so events may be \
+                     lost (`buffer`): raise the limit with `sudo sysctl \
+                     kernel.perf_event_mlock_kb=4096` or `ulimit -l`, or run as root";
+        let short = self.short_of_buffers.then(|| short.to_owned());
+        short.into_iter().collect()
     }
 
     /// Reads the stacks of a thread that stands still.
     pub(super) fn read(&mut self, tid: i32) -> Read {
-        if !self.attached {
+        if !self.is_attached() {
             // A program that has just been started by exec: there may be one soon, which turns
             // the events of its threads on again.
             return Read::NotPython;
         }
-        if !self.knows(tid) && self.scan().is_err() {
-            return Read::Nothing;
+        // Again when another thread has got the memory of a thread state meanwhile.
+        // With several interpreters the lists are followed at every stop: their memory is used again,
+        // and a thread changes between them.
+        let known = self.knows(tid) && self.watched.session.interpreters() <= 1;
+        for known in [known, false] {
+            if !known && self.scan().is_err() {
+                return Read::Gone;
+            }
+            let Some(tstates) = self.tstates.get(&tid).cloned() else {
+                return Read::NotPython;
+            };
+            if !self.read_all(&tstates) {
+                // The process ends, which the stop thread notices.
+                return Read::Gone;
+            }
+            let session = &mut self.watched.session;
+            let own = tstates.into_iter();
+            let own: Vec<_> = own
+                .filter(|t| session.os_thread_id(*t) == Some(tid))
+                .collect();
+            if !own.is_empty() {
+                return Read::Stacks(own);
+            }
         }
-        let Some(tstates) = self.tstates.get(&tid).cloned() else {
-            return Read::NotPython;
-        };
-        if !self.read_all(&tstates) {
-            // The process ends, which the stop thread notices.
-            return Read::Nothing;
-        }
-        let session = &mut self.watched.session;
-        let own = tstates.iter().copied();
-        let own: Vec<_> = own
-            .filter(|t| session.os_thread_id(*t) == Some(tid))
-            .collect();
-        if own.len() < tstates.len() {
-            // Another thread has got the memory of one.
-            self.tstates.remove(&tid);
-        }
-        Read::Stacks(own)
+        Read::NotPython
     }
 
     /// Reads stacks of threads that stand still or sleep; false when the process is gone.
@@ -197,8 +201,8 @@ impl Standing {
     /// what there is. Answers whether to go on.
     pub(super) fn beat(&mut self, late: u64) -> bool {
         self.missed += late;
-        if !self.attached {
-            self.attach_again();
+        if !self.is_attached() {
+            self.renew();
         } else if self.now() > self.scanned_ns + SCAN_EVERY_NS {
             // A process that cannot be read any more ends soon.
             let _ = self.scan();
@@ -213,31 +217,26 @@ impl Standing {
 
     /// Whether the session is of the program that the process runs now.
     pub(super) fn is_attached(&self) -> bool {
-        self.attached
+        self.renewal.is_none()
     }
 
     /// The process has become another program by exec.
     pub(super) fn exec(&mut self) {
-        self.attached = false;
         self.tstates.clear();
+        self.renewal = Some(Renewal::start(self.watched.session.pid));
     }
 
-    /// After exec: the interpreter of the new program, once there is one.
-    fn attach_again(&mut self) {
-        let now = self.now();
-        if now < self.attach_tried_ns + ATTACH_EVERY_NS {
+    /// After exec: takes over the interpreter of the new program, once there is one.
+    fn renew(&mut self) {
+        let Some(newcomer) = self.renewal.as_ref().and_then(Renewal::found) else {
             return;
-        }
-        self.attach_tried_ns = now;
-        if let Ok(attached) = attach::attach_once(self.watched.session.pid) {
-            let newcomer = Newcomer::new(attached);
-            let watched = Watched::new(newcomer, &mut self.recorder, self.rate_hz, &self.files);
-            let old = mem::replace(&mut self.watched, watched);
-            old.add_cost(&mut self.earlier);
-            old.end(&mut self.recorder);
-            self.attached = true;
-            // Without threads yet, the first stop looks again.
-            let _ = self.scan();
-        }
+        };
+        let watched = Watched::new(newcomer, &mut self.recorder, self.rate_hz, &self.files);
+        let old = mem::replace(&mut self.watched, watched);
+        old.add_cost(&mut self.earlier);
+        old.end(&mut self.recorder);
+        self.renewal = None;
+        // Without threads yet, the first stop looks again.
+        let _ = self.scan();
     }
 }

@@ -6,6 +6,7 @@ pub(super) struct StopCosts {
     ns: Vec<u64>,
     count: u64,
     sum_ns: u64,
+    longest_ns: u64,
 }
 
 /// So many are enough for a median.
@@ -16,6 +17,7 @@ impl StopCosts {
     pub(super) fn add(&mut self, ns: u64) {
         self.count += 1;
         self.sum_ns += ns;
+        self.longest_ns = self.longest_ns.max(ns);
         if self.ns.len() < MOST {
             self.ns.push(ns);
         }
@@ -29,10 +31,11 @@ impl StopCosts {
         let late = sorted.get(sorted.len() * 99 / 100)?;
         let micros = |ns: u64| ns as f64 / 1e3;
         Some(format!(
-            "{} stops, each {:.1} µs (median; one in a hundred took {:.0} µs or more), {:.1} ms in all",
+            "{} stops, each {:.1} µs (median; one in a hundred took {:.0} µs or more, the longest {:.1} ms), {:.1} ms in all",
             self.count,
             micros(*median),
             micros(*late),
+            micros(self.longest_ns) / 1e3,
             micros(self.sum_ns) / 1e3,
         ))
     }
@@ -50,7 +53,7 @@ mod tests {
         let said = costs.said().expect("stops");
         assert!(said.contains("200 stops, each 101.0 µs"), "{said}");
         assert!(
-            said.contains("took 199 µs") && said.contains("20.1 ms"),
+            said.contains("took 199 µs or more, the longest 0.2 ms), 20.1 ms"),
             "{said}"
         );
     }

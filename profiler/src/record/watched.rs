@@ -85,7 +85,8 @@ impl Watched {
     }
 
     /// Adds one stack of the last sample, of a thread that was stopped while it ran or that sleeps
-    /// since before it was read.
+    /// since before it was read. A thread state that is being taken down, or is not its thread's
+    /// yet, has no stack: such a sample is none.
     pub(super) fn exact(
         &mut self,
         recorder: &mut Recorder,

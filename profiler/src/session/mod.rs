@@ -1,6 +1,7 @@
 //! Samples with names: a proven interpreter, watched over time.
 
 mod checks;
+mod ending;
 mod labels;
 mod resolve;
 mod rest;
@@ -219,6 +220,12 @@ impl Session {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.sampler.threads().len()
+    }
+
+    /// How many interpreters the last sample of all threads has seen.
+    #[must_use]
+    pub fn interpreters(&self) -> usize {
+        self.sampler.interpreters().len()
     }
 
     /// Where the runtime of its interpreter is.

@@ -51,9 +51,24 @@ impl Doors {
         self.doors[index].beat(tid, signal, record)
     }
 
-    /// The door whose signal has this descriptor.
-    pub(super) fn of(&mut self, fd: i32) -> Option<&mut Door> {
-        self.doors.iter_mut().find(|door| door.is(fd))
+    /// Whether a signal with this descriptor is of one of them.
+    pub(super) fn are(&self, fd: i32) -> bool {
+        self.doors.iter().any(|door| door.is(fd))
+    }
+
+    /// Whether anybody is waited for.
+    pub(super) fn wait(&self) -> bool {
+        self.doors.iter().any(|door| door.waiting.is_some())
+    }
+
+    /// The thread stands still there: in a door, or elsewhere.
+    pub(super) fn came(&mut self, now: &Registers) -> Came {
+        let place = |test: &dyn Fn(&Registers) -> bool| {
+            let waits = |door: &Door| door.waiting.as_ref().is_some_and(|(at, _)| test(at));
+            self.doors.iter().position(waits)
+        };
+        let here = place(&|at| at == now).or_else(|| place(&|at| at.ip == now.ip));
+        here.map_or(Came::Other, |index| self.doors[index].came(now))
     }
 
     /// Nobody is waited for any more; answers the events of all.
@@ -136,7 +151,7 @@ impl Door {
     }
 
     /// The thread stands in the door.
-    pub(super) fn came(&mut self, now: &Registers) -> Came {
+    fn came(&mut self, now: &Registers) -> Came {
         let Some((expected, _)) = &self.waiting else {
             return Came::Other;
         };

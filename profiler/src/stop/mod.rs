@@ -23,10 +23,13 @@ mod asleep;
 mod beats;
 mod door;
 mod jitter;
+mod meet;
 mod pause;
 mod refuse;
+mod seize;
 mod signal;
 mod tracees;
+mod urgency;
 mod worker;
 
 use std::io;
@@ -69,11 +72,29 @@ pub trait Watch {
     /// kernel, and it was not met when it came back: its stack may be that of a later instant.
     fn missed(&mut self, tid: i32, events: &[u64]);
 
-    /// Thread `tid` has not stood still since these events in the kernel, and will not.
-    fn lost(&mut self, tid: i32, events: &[u64]);
+    /// So many events of thread `tid` will be met nowhere; `why` is one of [`why`].
+    fn lost(&mut self, tid: i32, count: u64, why: &'static str);
+
+    /// A thread has got less of a buffer for its events than it wants, or none.
+    fn short_of_buffers(&mut self) {}
 
     /// The thread that stood still goes on: what is left to do for it and need not hold it up.
     fn went_on(&mut self) {}
+
+    /// The word of eight bytes whose next writer, the main thread, is to be told to
+    /// [`written`](Self::written). Asked at the start and at each beat.
+    fn awaits(&mut self) -> Option<u64> {
+        None
+    }
+
+    /// The main thread has written to that word and stands still.
+    fn written(&mut self) {}
+
+    /// Nobody stands still: a piece of work that may delay a stop, so of some 0.1 ms. Answers
+    /// whether there is more of it.
+    fn idle(&mut self) -> bool {
+        false
+    }
 
     /// A beat on our side; `late` beats passed before it. `asleep` are the threads that sleep;
     /// `still` tells of one whether it was on no CPU since. Answers whether to go on.
@@ -89,6 +110,16 @@ pub trait Watch {
 
     /// The process has become another program by exec.
     fn exec(&mut self);
+}
+
+/// Why an event is lost.
+pub mod why {
+    /// It happened in the kernel, and the thread did not stand still once since.
+    pub const LATER: &str = "later";
+    /// Its thread has ended, or become another program, before it was met.
+    pub const GONE: &str = "gone";
+    /// It found no room in the buffer of its thread, or the thread has none.
+    pub const BUFFER: &str = "buffer";
 }
 
 /// What the stop thread is asked for.

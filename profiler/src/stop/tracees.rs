@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
@@ -12,22 +13,59 @@ use super::door::Doors;
 use super::jitter::Jitter;
 use crate::sys::perf::{Event, KernelEvent, Kind};
 
+/// A thread that runs no Python has its events turned off. It may be about to: they are turned on
+/// again so soon, each time later up to the last.
+const FIRST_AGAIN: Duration = Duration::from_millis(2);
+const LAST_AGAIN: Duration = Duration::from_secs(1);
+/// A thread runs at least so many times as long as its stops take: a period that is too short for
+/// that is made longer, and its stop stands for several.
+const RUNS_PER_STOP: u64 = 4;
+/// No clock rings more often: the timer's interrupts alone (10 µs is the kernel's own limit) can take
+/// a whole CPU of a virtual machine, and then nobody gets anything of it.
+const SHORTEST_PERIOD_NS: u64 = 50_000;
+
 /// One traced thread.
 #[derive(Debug)]
 pub(super) struct Tracee {
     pub(super) event: Event,
     pub(super) kernel: KernelEvent,
     pub(super) doors: Doors,
+    /// Tells of a write to the word at this address.
+    pub(super) awaited: Option<(u64, Event)>,
     /// Events in the kernel whose thread was not met at a door, to be told when it stands still.
     pub(super) owed: Vec<u64>,
     /// Decides the time to its next stop.
     jitter: Jitter,
+    /// Periods until its next stop.
+    pub(super) beats: usize,
+    /// Periods between two of its events in the kernel.
+    pub(super) kernel_beats: usize,
+    /// What its stops take, in the mean of the last ones.
+    stop_ns: u64,
     sleep: Option<Sleep>,
-    /// Whether its events are on.
+    /// Whether its events are on; if not, when they are turned on again.
     pub(super) wanted: bool,
+    again: Instant,
+    again_after: Duration,
 }
 
 impl Tracee {
+    /// What came of a stop: it was worth it, or the thread runs no Python. Such events are none.
+    pub(super) fn judged(&mut self, worth: bool) {
+        if worth {
+            self.again_after = FIRST_AGAIN;
+        } else {
+            self.again = Instant::now() + self.again_after;
+            self.again_after = (self.again_after * 2).min(LAST_AGAIN);
+            self.set_wanted(false);
+        }
+    }
+
+    /// Whether its events are to be turned on again, whatever it ran.
+    pub(super) fn is_due(&self) -> bool {
+        Instant::now() >= self.again
+    }
+
     /// Turns its events on or off.
     pub(super) fn set_wanted(&mut self, wanted: bool) {
         self.wanted = wanted;
@@ -50,12 +88,52 @@ impl Tracee {
         owed
     }
 
+    /// The thread is gone: how many events were not told, and how many found no room.
+    pub(super) fn untold(&mut self) -> (u64, u64) {
+        let mut count = self.take_owed().len() as u64;
+        let lost = self.event.records(|_| count += 1);
+        let each = self.kernel_beats as u64;
+        let lost = lost + each * self.kernel.records(|_| count += each);
+        (count, lost)
+    }
+
+    /// Awaits a write to the word at this address, if any; as it was where no breakpoint is left.
+    pub(super) fn await_write(&mut self, tid: i32, addr: Option<u64>, signal: i32) {
+        if self.awaited.as_ref().map(|(at, _)| *at) == addr {
+            return;
+        }
+        self.awaited = addr.and_then(|addr| {
+            let event = Event::signalling(tid, Kind::Write { addr }, signal).ok()?;
+            event.enable().ok()?;
+            Some((addr, event))
+        });
+    }
+
+    /// Notes what a stop took.
+    pub(super) fn stop_took(&mut self, ns: u64) {
+        self.stop_ns = (self.stop_ns * 7 + ns) / 8;
+    }
+
     /// Sets the time to its next stop. It stands still.
     pub(super) fn next_period(&mut self, kind: Kind) {
         if let Kind::TaskClock { period_ns } = kind {
+            let beats = (self.stop_ns * RUNS_PER_STOP).div_ceil(period_ns).max(1);
+            self.beats = beats as usize;
             // A thread that cannot be told keeps the old one.
-            let _ = self.event.set_period(self.jitter.period(period_ns));
+            let _ = self.event.set_period(self.jitter.period(period_ns * beats));
         }
+    }
+}
+
+/// What a thread's events are at first, and for how many of those that were asked for each stands.
+fn slow_enough(kind: Kind) -> (Kind, usize) {
+    match kind {
+        Kind::TaskClock { period_ns } => {
+            let beats = SHORTEST_PERIOD_NS.div_ceil(period_ns).max(1);
+            let period_ns = period_ns * beats;
+            (Kind::TaskClock { period_ns }, beats as usize)
+        }
+        other => (other, 1),
     }
 }
 
@@ -66,30 +144,38 @@ pub(super) struct Tracees {
 }
 
 impl Tracees {
-    /// Gives a traced thread its events.
+    /// Gives a traced thread its events; whether it is short of buffers.
     pub(super) fn adopt(
         &mut self,
         plan: &Plan,
         tid: i32,
         signal: i32,
         epoll: &Epoll,
-    ) -> io::Result<()> {
-        let event = Event::signalling(tid, plan.kind, signal)?;
-        let kernel = KernelEvent::open(tid, plan.kind)?;
+    ) -> io::Result<bool> {
+        let (kind, beats) = slow_enough(plan.kind);
+        let event = Event::signalling(tid, kind, signal)?;
+        let kernel = KernelEvent::open(tid, kind)?;
         let watched = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(tid.cast_unsigned()));
         epoll.add(&kernel, watched)?;
         event.enable()?;
+        let short = event.is_short() || kernel.is_short();
         let tracee = Tracee {
             event,
             kernel,
             doors: Doors::default(),
+            awaited: None,
             owed: Vec::new(),
             jitter: Jitter::new(tid),
+            beats,
+            kernel_beats: beats,
+            stop_ns: 0,
             sleep: Sleep::open(plan.pid, tid).ok(),
             wanted: true,
+            again: Instant::now(),
+            again_after: FIRST_AGAIN,
         };
         self.by_tid.insert(tid, tracee);
-        Ok(())
+        Ok(short)
     }
 
     /// The threads that sleep.

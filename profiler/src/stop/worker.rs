@@ -1,6 +1,5 @@
 //! What the stop thread does.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -11,14 +10,12 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::beats::Beats;
-use super::door::Came;
-use super::tracees::{Tracees, is_thread_of};
-use super::{Ended, Plan, Request, Sleeper, Watch, refuse, signal};
+use super::meet::pass_on;
+use super::tracees::{Tracee, Tracees};
+use super::urgency::Urgency;
+use super::{Ended, Plan, Request, Sleeper, Watch, signal, why};
 use crate::error::Error;
-use crate::sys::perf::Record;
-use crate::sys::ptrace::{self, Stop};
-use crate::sys::urgent;
-use crate::target::{self, threads};
+use crate::sys::ptrace::{self, SignalInfo};
 
 /// Names of what is waited for; a thread's event in the kernel has the id of the thread.
 const STOPS: u64 = 1 << 32;
@@ -30,13 +27,16 @@ const LOOK_AT_SIGNALS_EVERY: Duration = Duration::from_secs(1);
 /// When it does it is looked at again so soon, and so often in a row: it may be for a moment only.
 const LOOK_AGAIN_EVERY: Duration = Duration::from_millis(20);
 const LOOKS_IN_A_ROW: u32 = 10;
+/// After so many stops in a row it is time to look whether somebody wants something else.
+const STOPS_IN_A_ROW: usize = 64;
 
 /// Owns everything about the tracees; lives and ends with its thread.
 pub(super) struct Worker {
-    plan: Plan,
-    signal: i32,
-    tracees: Tracees,
-    epoll: Epoll,
+    pub(super) plan: Plan,
+    pub(super) signal: i32,
+    pub(super) tracees: Tracees,
+    urgency: Urgency,
+    pub(super) epoll: Epoll,
     stops: SignalFd,
     beats: Beats,
     queue: Receiver<Request>,
@@ -46,6 +46,8 @@ pub(super) struct Worker {
     looked_at_signals: Instant,
     /// Looks in a row that found our signal in use.
     signal_in_use: u32,
+    /// Whether a thread is short of buffers, and that was not told.
+    pub(super) short: bool,
 }
 
 impl Worker {
@@ -61,8 +63,6 @@ impl Worker {
             error: error.into(),
         };
         raise_file_limit();
-        // Without the right to it stops only take longer.
-        let _ = urgent::be_urgent();
         let signal = signal::choose(pid)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(fail)?;
         let mut child = SigSet::empty();
@@ -79,6 +79,7 @@ impl Worker {
             plan,
             signal,
             tracees: Tracees::default(),
+            urgency: Urgency::new(),
             epoll,
             stops,
             beats,
@@ -87,206 +88,97 @@ impl Worker {
             sleepers: Vec::new(),
             looked_at_signals: Instant::now(),
             signal_in_use: 0,
+            short: false,
         };
         worker.seize_all()?;
         worker.beats.start().map_err(fail_io)?;
         Ok(worker)
     }
 
-    /// A thread that is started by one that is not seized yet is found in the next round; one
-    /// that is started by a seized one is seized by the kernel.
-    fn seize_all(&mut self) -> Result<(), Error> {
-        loop {
-            let mut found = false;
-            for tid in threads::tids(self.plan.pid) {
-                if self.tracees.by_tid.contains_key(&tid) {
-                    continue;
-                }
-                match ptrace::seize(tid) {
-                    Ok(()) => self.adopt(tid)?,
-                    // The kernel has seized it for us: it comes with a stop of its own.
-                    Err(_) if refuse::traced_by_us(self.plan.pid, tid) => continue,
-                    Err(error) if gone(&error) => continue,
-                    Err(error) => return Err(self.refused(error)),
-                }
-                found = true;
-            }
-            if !found {
-                break;
-            }
-        }
-        if self.tracees.by_tid.is_empty() {
-            target::check_alive(self.plan.pid)?;
-        }
-        Ok(())
-    }
-
-    fn refused(&self, error: io::Error) -> Error {
-        let pid = self.plan.pid;
-        match refuse::check(pid) {
-            Err(error) => error,
-            Ok(()) if error.kind() == io::ErrorKind::PermissionDenied => target::denied(pid),
-            Ok(()) => Error::stop(pid, error),
-        }
-    }
-
-    fn adopt(&mut self, tid: i32) -> Result<(), Error> {
-        let adopted = self
-            .tracees
-            .adopt(&self.plan, tid, self.signal, &self.epoll);
-        match adopted {
-            Ok(()) => Ok(()),
-            Err(error) if gone(&error) => Ok(()),
-            Err(error) => Err(Error::perf(self.plan.pid, error)),
-        }
-    }
-
     /// Works until it is asked to end or the process has ended.
     pub(super) fn run<W: Watch>(&mut self, watch: &mut W) -> Ended {
+        self.await_write(watch);
         let mut events = [EpollEvent::empty(); 64];
+        // Whether there is something to do when nothing happens, and something that does not wait.
+        let (mut idle, mut at_once) = (true, false);
         let ended = loop {
-            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let timeout = if idle || at_once {
+                EpollTimeout::ZERO
+            } else {
+                EpollTimeout::NONE
+            };
+            let count = match self.epoll.wait(&mut events, timeout) {
                 Ok(count) => count,
                 Err(nix::Error::EINTR) => continue,
                 Err(error) => break Ended::Failed(self.refused(error.into())),
             };
-            let mut stops = false;
+            self.urgency.look();
+            let mut stops = at_once;
             let mut beat = false;
             for event in &events[..count] {
                 match event.data() {
                     STOPS => stops = true,
                     BEATS => beat = true,
                     REQUESTS => {}
-                    tid => self.kernel_beats(tid as i32),
+                    tid => self.kernel_beats(watch, tid as i32),
                 }
             }
-            // Whoever stands still first; then the signals that told so, and whoever stopped
-            // before they were taken.
-            let handled = self.all_stops(watch).and_then(|first| {
-                if stops {
-                    while let Ok(Some(_)) = self.stops.read_signal() {}
-                }
-                Ok(first + self.all_stops(watch)?)
-            });
-            match handled {
-                Ok(0) if stops => self.reap(),
-                Ok(_) => {}
+            let met = match self.all_stops(watch, stops) {
+                Ok(met) => met,
                 Err(error) => break Ended::Failed(error),
-            }
+            };
+            at_once = met >= STOPS_IN_A_ROW;
             if let Ok(Request::End) = self.queue.try_recv() {
                 break Ended::Asked;
             }
             if beat {
-                self.reap();
                 match self.beat(watch) {
-                    Ok(true) => {}
+                    Ok(true) => idle = true,
                     Ok(false) => break Ended::Asked,
                     Err(error) => break Ended::Failed(error),
                 }
+            } else if count == 0 && idle {
+                idle = watch.idle();
             }
-            if ptrace::has_ended(self.plan.pid, false) {
-                break Ended::Process;
+            // The end of a thread has no stop.
+            if beat || (stops && met == 0) {
+                self.reap(watch);
+                if ptrace::has_ended(self.plan.pid, false) {
+                    break Ended::Process;
+                }
             }
         };
         self.let_go(watch);
         ended
     }
 
-    /// Lets every thread that is stopped go on; the number of them.
-    fn all_stops<W: Watch>(&mut self, watch: &mut W) -> Result<usize, Error> {
+    /// Lets every thread that is stopped go on, or so many that it is time for other things; the
+    /// number of them.
+    fn all_stops<W: Watch>(&mut self, watch: &mut W, told: bool) -> Result<usize, Error> {
+        let mut told = told;
         let mut count = 0;
-        while let Ok(Some(stop)) = ptrace::next_stop() {
-            count += 1;
-            self.stop(watch, stop)?;
+        while count < STOPS_IN_A_ROW {
+            let stop = ptrace::next_stop().ok().flatten();
+            if let Some(stop) = stop {
+                count += 1;
+                self.stop(watch, stop)?;
+            }
+            // Whoever stands still comes first; then the signal that told so, of which one at most
+            // is pending; then whoever stopped before it was taken.
+            if std::mem::take(&mut told) {
+                let _ = self.stops.read_signal();
+            } else if stop.is_none() {
+                break;
+            }
         }
         Ok(count)
     }
 
-    fn stop<W: Watch>(&mut self, watch: &mut W, stop: Stop) -> Result<(), Error> {
-        let tid = stop.tid;
-        let mut result = Ok(());
-        // A thread that is gone (killed while it was stopped) cannot be told to go on.
-        let _ = match (stop.event, stop.signal) {
-            (0, signal) if signal == self.signal && self.ours(watch, tid) => {
-                let gone_on = ptrace::go_on(tid, 0);
-                watch.went_on();
-                gone_on
-            }
-            (0, signal) => ptrace::go_on(tid, signal),
-            (libc::PTRACE_EVENT_STOP, signal) if is_group_stop(signal) => ptrace::listen(tid),
-            (libc::PTRACE_EVENT_STOP, _) if !self.tracees.by_tid.contains_key(&tid) => {
-                if is_thread_of(self.plan.pid, tid) {
-                    result = self.adopt(tid);
-                    ptrace::go_on(tid, 0)
-                } else {
-                    ptrace::detach(tid, 0)
-                }
-            }
-            (libc::PTRACE_EVENT_EXEC, _) => {
-                // All other threads are gone, and so are its handlers of signals.
-                self.tracees.by_tid.clear();
-                result = signal::choose(self.plan.pid).map(|signal| self.signal = signal);
-                result = result.and_then(|()| self.adopt(tid));
-                watch.exec();
-                ptrace::go_on(tid, 0)
-            }
-            _ => ptrace::go_on(tid, 0),
-        };
-        result
-    }
-
-    /// Whether the signal that a stopped thread is about to get came from one of our events;
-    /// if so, it has been looked at.
-    fn ours<W: Watch>(&mut self, watch: &mut W, tid: i32) -> bool {
-        let Some(tracee) = self.tracees.by_tid.get_mut(&tid) else {
-            return false;
-        };
-        let Ok(info) = ptrace::signal_info(tid) else {
-            return false;
-        };
-        if !info.from_descriptor() {
-            return false;
+    fn await_write<W: Watch>(&mut self, watch: &mut W) {
+        let pid = self.plan.pid;
+        if let Some(main) = self.tracees.by_tid.get_mut(&pid) {
+            main.await_write(pid, watch.awaits(), self.signal);
         }
-        if info.fd == tracee.event.fd() {
-            tracee.next_period(self.plan.kind);
-            let mut records: Vec<Record> = Vec::new();
-            tracee.event.records(|record| records.push(record));
-            let since_ns = records.last().map(|record| record.time_ns);
-            let mut events: Vec<u64> = records.iter().map(|record| record.addr).collect();
-            if events.is_empty() {
-                events.push(0);
-            }
-            if !watch.stopped(tid, &events, since_ns) {
-                tracee.set_wanted(false);
-            }
-        } else {
-            let Some(door) = tracee.doors.of(info.fd) else {
-                return false;
-            };
-            if let Ok(now) = ptrace::registers(tid) {
-                match door.came(&now) {
-                    Came::Expected(events) => drop(watch.stopped(tid, &events, None)),
-                    Came::Other => {}
-                    Came::TooMany(events) => tracee.owed.extend(events),
-                }
-            }
-        }
-        if !tracee.owed.is_empty() {
-            watch.missed(tid, &std::mem::take(&mut tracee.owed));
-        }
-        true
-    }
-
-    fn kernel_beats(&mut self, tid: i32) {
-        let signal = self.signal;
-        let Some(tracee) = self.tracees.by_tid.get_mut(&tid) else {
-            return;
-        };
-        let (doors, owed) = (&mut tracee.doors, &mut tracee.owed);
-        tracee.kernel.records(|record| {
-            let given_up = doors.beat(tid, signal, record);
-            owed.extend(given_up.unwrap_or_else(|_| vec![record.addr]));
-        });
     }
 
     fn beat<W: Watch>(&mut self, watch: &mut W) -> Result<bool, Error> {
@@ -309,8 +201,12 @@ impl Worker {
                 return Err(Error::NoSignal { pid: self.plan.pid });
             }
         }
+        self.await_write(watch);
+        if std::mem::take(&mut self.short) {
+            watch.short_of_buffers();
+        }
         for (tid, tracee) in &mut self.tracees.by_tid {
-            if !tracee.wanted && watch.wants(*tid) {
+            if !tracee.wanted && (watch.wants(*tid) || tracee.is_due()) {
                 tracee.set_wanted(true);
             }
         }
@@ -323,11 +219,15 @@ impl Worker {
     }
 
     /// Takes threads off that have ended; the process itself belongs to its parent.
-    fn reap(&mut self) {
+    fn reap<W: Watch>(&mut self, watch: &mut W) {
         let pid = self.plan.pid;
-        self.tracees
-            .by_tid
-            .retain(|tid, _| *tid == pid || !ptrace::has_ended(*tid, true));
+        self.tracees.by_tid.retain(|tid, tracee| {
+            let ended = *tid != pid && ptrace::has_ended(*tid, true);
+            if ended {
+                give_up(watch, *tid, tracee, why::GONE);
+            }
+            !ended
+        });
     }
 
     /// Ends all events and lets go on what is stopped. The rest is done by the kernel when this
@@ -335,35 +235,27 @@ impl Worker {
     fn let_go<W: Watch>(&mut self, watch: &mut W) {
         for (tid, tracee) in &mut self.tracees.by_tid {
             let _ = tracee.event.disable();
-            let lost = tracee.take_owed();
-            if !lost.is_empty() {
-                watch.lost(*tid, &lost);
-            }
+            give_up(watch, *tid, tracee, why::LATER);
         }
         while let Ok(Some(stop)) = ptrace::next_stop() {
-            let _ = match (stop.event, stop.signal) {
-                (0, signal) if signal == self.signal => ptrace::go_on(stop.tid, 0),
-                (0, signal) => ptrace::go_on(stop.tid, signal),
-                (libc::PTRACE_EVENT_STOP, signal) if is_group_stop(signal) => {
-                    ptrace::listen(stop.tid)
-                }
-                _ => ptrace::go_on(stop.tid, 0),
-            };
+            let ours = || ptrace::signal_info(stop.tid).is_ok_and(SignalInfo::from_descriptor);
+            if stop.event == 0 && stop.signal == self.signal && ours() {
+                let _ = ptrace::go_on(stop.tid, 0);
+            } else {
+                pass_on(stop);
+            }
         }
     }
 }
 
-/// Whether a stop that PTRACE_SEIZE reports is that of the whole process by SIGSTOP and its like
-/// (ptrace(2), "Group-stop").
-fn is_group_stop(signal: i32) -> bool {
-    matches!(
-        signal,
-        libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU
-    )
-}
-
-fn gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT))
+/// Tells what of a thread will not be met any more.
+pub(super) fn give_up<W: Watch>(watch: &mut W, tid: i32, tracee: &mut Tracee, why: &'static str) {
+    let (untold, no_room) = tracee.untold();
+    for (count, why) in [(untold, why), (no_room, why::BUFFER)] {
+        if count > 0 {
+            watch.lost(tid, count, why);
+        }
+    }
 }
 
 /// Each thread of the target needs up to eight descriptors; the usual soft limit is enough for 128.

@@ -6,9 +6,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 
 use perf_event_open_sys::bindings::{
-    HW_BREAKPOINT_X, PERF_COUNT_SW_PAGE_FAULTS, PERF_COUNT_SW_TASK_CLOCK, PERF_FLAG_FD_CLOEXEC,
-    PERF_SAMPLE_ADDR, PERF_SAMPLE_REGS_USER, PERF_SAMPLE_TIME, PERF_TYPE_BREAKPOINT,
-    PERF_TYPE_SOFTWARE, perf_event_attr,
+    HW_BREAKPOINT_W, HW_BREAKPOINT_X, PERF_COUNT_SW_PAGE_FAULTS, PERF_COUNT_SW_TASK_CLOCK,
+    PERF_FLAG_FD_CLOEXEC, PERF_SAMPLE_ADDR, PERF_SAMPLE_REGS_USER, PERF_SAMPLE_TIME,
+    PERF_TYPE_BREAKPOINT, PERF_TYPE_SOFTWARE, perf_event_attr,
 };
 use perf_event_open_sys::{ioctls, perf_event_open};
 
@@ -34,6 +34,11 @@ pub enum Kind {
         /// Where.
         addr: u64,
     },
+    /// It has written to the word of eight bytes at this address.
+    Write {
+        /// Where, a multiple of eight.
+        addr: u64,
+    },
 }
 
 /// An event of one thread, closed with the value.
@@ -43,6 +48,8 @@ pub struct Event {
     attr: perf_event_attr,
     /// Where page faults are noted.
     ring: Option<Ring>,
+    /// Whether it got less of a buffer than it wants.
+    short: bool,
 }
 
 impl Kind {
@@ -66,6 +73,13 @@ impl Kind {
                 attr.bp_type = HW_BREAKPOINT_X;
                 attr.__bindgen_anon_3.bp_addr = addr;
                 attr.__bindgen_anon_4.bp_len = size_of::<libc::c_long>() as u64;
+                1
+            }
+            Self::Write { addr } => {
+                attr.type_ = PERF_TYPE_BREAKPOINT;
+                attr.bp_type = HW_BREAKPOINT_W;
+                attr.__bindgen_anon_3.bp_addr = addr;
+                attr.__bindgen_anon_4.bp_len = 8;
                 1
             }
         };
@@ -96,23 +110,44 @@ impl Event {
         Ok(event)
     }
 
-    /// Gives it a buffer for its records.
+    /// Gives it a buffer for its records. Buffers are locked memory, of which users without
+    /// CAP_IPC_LOCK have so much (`kernel.perf_event_mlock_kb` for each CPU, and RLIMIT_MEMLOCK:
+    /// `perf_mmap`, `kernel/events/core.c`): of many threads the last ones get a page, or nothing.
     fn note(&mut self, kind: Kind) -> io::Result<()> {
-        let pages = match kind {
+        let wanted = match kind {
             // A beat at a time.
-            Kind::TaskClock { .. } | Kind::Instruction { .. } => 1,
+            Kind::TaskClock { .. } | Kind::Instruction { .. } | Kind::Write { .. } => 1,
             // One call may touch many pages.
             Kind::PageFaults { .. } => 8,
         };
-        self.ring = Some(Ring::map(self.as_fd(), pages)?);
+        for pages in [wanted, 1] {
+            match Ring::map(self.as_fd(), pages) {
+                Ok(ring) => {
+                    self.ring = Some(ring);
+                    return Ok(());
+                }
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+                Err(_) => self.short = true,
+            }
+        }
         Ok(())
     }
 
-    /// What was noted since the last call, if it has a buffer.
-    pub fn records(&mut self, each: impl FnMut(Record)) {
-        if let Some(ring) = &mut self.ring {
-            ring.drain(each);
-        }
+    /// Whether it got less of a buffer than it wants, or none: the locked memory is used up.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.short
+    }
+
+    /// Whether it notes anything.
+    #[must_use]
+    pub fn has_buffer(&self) -> bool {
+        self.ring.is_some()
+    }
+
+    /// What was noted since the last call, if it has a buffer; how many records found no room.
+    pub fn records(&mut self, each: impl FnMut(Record)) -> u64 {
+        self.ring.as_mut().map_or(0, |ring| ring.drain(each))
     }
 
     fn open(mut attr: perf_event_attr, tid: i32) -> io::Result<Self> {
@@ -127,6 +162,7 @@ impl Event {
             file,
             attr,
             ring: None,
+            short: false,
         })
     }
 
@@ -205,7 +241,7 @@ impl AsFd for Event {
 pub struct KernelEvent(Event);
 
 impl KernelEvent {
-    /// Opens it, enabled. Not for [`Kind::Instruction`].
+    /// Opens it, enabled. Not for breakpoints.
     ///
     /// # Errors
     /// EACCES when the kernel may not be looked at (`kernel.perf_event_paranoid`), ESRCH when
@@ -219,9 +255,15 @@ impl KernelEvent {
         Ok(Self(event))
     }
 
-    /// What was noted since the last call.
-    pub fn records(&mut self, each: impl FnMut(Record)) {
-        self.0.records(each);
+    /// As [`Event::records`].
+    pub fn records(&mut self, each: impl FnMut(Record)) -> u64 {
+        self.0.records(each)
+    }
+
+    /// As [`Event::is_short`].
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.0.is_short()
     }
 
     /// Lets it happen or not.

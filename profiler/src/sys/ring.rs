@@ -7,7 +7,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use perf_event_open_sys::bindings::{PERF_RECORD_SAMPLE, perf_event_mmap_page};
+use perf_event_open_sys::bindings::{PERF_RECORD_LOST, PERF_RECORD_SAMPLE, perf_event_mmap_page};
 
 use super::ptrace::Registers;
 
@@ -17,6 +17,9 @@ pub(super) const REGISTERS: u64 = 0x00f0_01fa;
 const COUNT: usize = REGISTERS.count_ones() as usize;
 /// Header, time, address, ABI, registers.
 const RECORD_BYTES: usize = 8 + 8 + 8 + 8 + 8 * COUNT;
+
+/// Header, id of the event, how many.
+const LOST_BYTES: u64 = 8 + 8 + 8;
 
 const PAGE: usize = 4096;
 
@@ -58,8 +61,10 @@ impl Ring {
         })
     }
 
-    /// Hands out every record that is there and makes room for more.
-    pub(super) fn drain(&mut self, mut each: impl FnMut(Record)) {
+    /// Hands out every record that is there and makes room for more. Answers how many found no
+    /// room: the kernel says so in a record of its own, before the next one that does.
+    pub(super) fn drain(&mut self, mut each: impl FnMut(Record)) -> u64 {
+        let mut lost = 0;
         let page = self.base.cast::<perf_event_mmap_page>().as_ptr();
         // SAFETY: the first page of the mapping is such a structure. The kernel writes
         // `data_head` while we look, and reads `data_tail`: both are accessed as atomics, which
@@ -93,10 +98,14 @@ impl Ring {
                     },
                 });
             }
+            if header as u32 == PERF_RECORD_LOST && size >= LOST_BYTES {
+                lost += self.word(16);
+            }
             self.tail += size;
         }
         self.tail = end;
         tail.store(end, Ordering::Release);
+        lost
     }
 
     /// The word so many bytes behind `tail`.

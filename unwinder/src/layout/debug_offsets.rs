@@ -237,6 +237,7 @@ pub fn parse(table: &[u8]) -> Result<Layout, DebugOffsetsError> {
     Ok(Layout {
         version,
         runtime: Runtime {
+            finalizing: runtime.pointer(1, "runtime_state.finalizing")?,
             interpreters_head: runtime.pointer(2, "runtime_state.interpreters_head")?,
             tstate_current: None,
             gil: None,

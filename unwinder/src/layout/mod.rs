@@ -62,6 +62,9 @@ pub struct Layout {
 /// `_PyRuntimeState` (`Include/internal/pycore_runtime.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runtime {
+    /// `_finalizing`: the thread state that ends the interpreter, NULL until then
+    /// (`Py_FinalizeEx`, `Python/pylifecycle.c`: before modules and objects are taken down).
+    pub finalizing: Offset,
     /// `interpreters.head`.
     pub interpreters_head: Offset,
     /// `gilstate.tstate_current`: the holder of the one lock of 3.8 – 3.11, NULL when free.

@@ -98,6 +98,7 @@ const THREAD_38: Thread = Thread {
 const PY38: Layout = Layout {
     version: Minor::new(3, 8),
     runtime: Runtime {
+        finalizing: 16,
         interpreters_head: 32,
         tstate_current: Some(1368),
         gil: Some(1152),
@@ -119,6 +120,7 @@ const PY38: Layout = Layout {
 const PY39: Layout = Layout {
     version: Minor::new(3, 9),
     runtime: Runtime {
+        finalizing: 16,
         interpreters_head: 32,
         tstate_current: Some(568),
         gil: Some(352),
@@ -182,6 +184,7 @@ const CODE_311: Code = Code {
 const PY311: Layout = Layout {
     version: Minor::new(3, 11),
     runtime: Runtime {
+        finalizing: 24,
         interpreters_head: 40,
         tstate_current: Some(576),
         gil: Some(360),
@@ -253,6 +256,7 @@ const OBJECTS_312: Objects = Objects {
 const PY312: Layout = Layout {
     version: Minor::new(3, 12),
     runtime: Runtime {
+        finalizing: 24,
         interpreters_head: 40,
         tstate_current: None,
         gil: None,

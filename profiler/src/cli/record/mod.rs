@@ -19,7 +19,7 @@ use crate::attach::{self, Attached};
 use crate::error::Error;
 use crate::launch::{self, Launched, START_LIMIT};
 use crate::record::family::Newcomer;
-use crate::record::kin;
+use crate::record::kin::Orphans;
 use crate::record::run::{self, Ended, Surroundings};
 use finish::finish;
 use plan::Plan;
@@ -29,6 +29,7 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
     let plan = Plan::new(args)?;
     let stop = Stop::install()?;
     let mut launched = None;
+    let mut orphans = None;
     let (root, first) = match args.pid {
         Some(pid) => (pid, attach_to(pid, &plan)?),
         None => {
@@ -40,9 +41,10 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
                 Stdio::inherit()
             };
             if plan.settings.subprocesses {
-                kin::adopt_orphans().map_err(|error| {
+                let adopted = Orphans::adopt().map_err(|error| {
                     Error::Report(format!("cannot become the parent of orphans: {error}"))
                 })?;
+                orphans = Some(adopted);
             }
             let child = launched.insert(Launched::start(&args.command, stdout)?);
             if args.keep {
@@ -66,17 +68,29 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
     let spool = Spool::create(&plan, root, args)?;
     let (spool, ended) = match first {
         Some(first) if plan.stops.is_some() => stopping::sample(&plan, first, spool, &stop)?,
-        first => sample(&plan, root, first, spool, launched.as_mut(), &stop)?,
+        first => {
+            let watched = Root {
+                pid: root,
+                first,
+                orphans,
+            };
+            let (spool, ended) = sample(&plan, watched, spool, launched.as_mut(), &stop)?;
+            (spool, Ok(ended))
+        }
     };
-    let status = launched
-        .as_mut()
-        .and_then(|child| conclude(child, ended, args.keep));
+    let status = match (launched.as_mut(), &ended) {
+        (Some(child), Ok(ended)) => conclude(child, *ended, args.keep),
+        // Where we fail, the program runs on.
+        (Some(_), Err(_)) | (None, _) => None,
+    };
     if spool.processes == 0 {
         // Nothing was ever seen, so there is nothing to keep.
         let _ = std::fs::remove_file(&spool.path);
         return Err(Error::NoPython { pid: root });
     }
     finish(plan, spool)?;
+    // What there was until then is written; the reason comes last, with its exit code.
+    ended?;
     Ok(status.map_or(0, launch::exit_code))
 }
 
@@ -148,11 +162,19 @@ impl Surroundings for Terminal<'_> {
     }
 }
 
+/// The root of what is sampled.
+struct Root {
+    pid: i32,
+    /// When it is attached to already.
+    first: Option<Newcomer>,
+    /// When its orphans come to us.
+    orphans: Option<Orphans>,
+}
+
 /// Samples until something ends it; what was seen is on disk then.
 fn sample(
     plan: &Plan,
-    root: i32,
-    first: Option<Newcomer>,
+    root: Root,
     spool: Spool,
     launched: Option<&mut Launched>,
     stop: &Stop,
@@ -163,7 +185,19 @@ fn sample(
         launched,
         progress: progress_line(),
     };
-    let ran = run::run(&plan.settings, root, first, &mut recorder, &mut terminal);
+    let Root {
+        pid,
+        first,
+        orphans,
+    } = root;
+    let ran = run::run(
+        &plan.settings,
+        pid,
+        first,
+        orphans,
+        &mut recorder,
+        &mut terminal,
+    );
     if let Some(bar) = terminal.progress {
         bar.finish_and_clear();
     }

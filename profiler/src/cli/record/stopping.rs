@@ -18,9 +18,12 @@ use crate::stop::{self, Request, StopThread};
 use crate::sys::perf::Kind;
 
 /// Ctrl-C and the end of the duration are noticed so late at most.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Without time samples there is still something to look up.
 const BEAT_NS: u64 = 50_000_000;
+
+/// How a recording has ended: an error when threads could not be stopped any more.
+type How = Result<Ended, Error>;
 
 /// Records until something ends it; what was seen is on disk then.
 pub(super) fn sample(
@@ -28,7 +31,7 @@ pub(super) fn sample(
     first: Newcomer,
     spool: Spool,
     asked: &Stop,
-) -> Result<(Spooled, Ended), Error> {
+) -> Result<(Spooled, How), Error> {
     let rate_hz = plan.settings.rate_hz;
     let period_ns = (1e9 / rate_hz) as u64;
     let pid = first.attached.pid;
@@ -62,7 +65,7 @@ fn run<R: StopRecording>(
     recording: Result<R, Error>,
     spool: Spool,
     asked: &Stop,
-) -> Result<(Spooled, Ended), Error> {
+) -> Result<(Spooled, How), Error> {
     let start_ns = now_ns();
     let started = recording.and_then(|mut recording| {
         recording.begin()?;
@@ -88,20 +91,21 @@ fn run<R: StopRecording>(
         if limit.is_some_and(|limit| elapsed >= limit) {
             break Ended::Duration;
         }
-        thread::sleep(LOOK_EVERY);
+        let left = limit.map_or(LOOK_EVERY, |limit| limit.saturating_sub(elapsed));
+        thread::sleep(LOOK_EVERY.min(left));
     };
     if let Some(bar) = progress {
         bar.finish_and_clear();
     }
     stop_thread.ask(Request::End);
     let (recording, how) = stop_thread.join();
-    if let stop::Ended::Failed(error) = how {
-        // What is there is kept.
-        eprintln!("onlooker: {error}");
-    }
-    if let Some(said) = recording.said() {
+    let how = match how {
+        stop::Ended::Failed(error) => Err(error),
+        stop::Ended::Asked | stop::Ended::Process => Ok(ended),
+    };
+    for said in recording.said() {
         eprintln!("onlooker: {said}");
     }
     let (totals, processes) = recording.finish().map_err(|error| spool.failed(&error))?;
-    Ok((spool.done(totals, processes), ended))
+    Ok((spool.done(totals, processes), how))
 }
