@@ -9,12 +9,13 @@
 //! blocks; [`types`] says which of them are objects; [`owned`] which belong to an object;
 //! [`census`] adds up.
 //!
+//! [`unshared`] tells the types of pages that a forked worker does not share.
+//!
 //! Beside it, over the read seam and without a copy:
 //!
 //! * [`gather`] reads many small pieces of memory in few large calls.
 //! * [`headers`] tells counts of references and headers of the collector from values.
 //! * [`tracemalloc`] reads what the interpreter's own `tracemalloc` wrote down.
-//! * [`pools`] tells memory of pymalloc by the shape of its pools.
 //!
 //! Bytes from the target are never trusted: every walk is bounded, every link is checked, and what
 //! does not close is counted as such.
@@ -31,9 +32,9 @@ pub mod headers;
 pub mod malloc;
 pub mod names;
 pub mod owned;
-pub mod pools;
 pub mod pymalloc;
 pub mod rss;
 pub mod space;
 pub mod tracemalloc;
 pub mod types;
+pub mod unshared;

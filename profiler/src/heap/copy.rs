@@ -7,7 +7,7 @@ use onlooker_unwinder::memory::{MAX_SEGMENTS, ReadError, ReadMemory, RemoteAddr,
 
 use super::choose::{self, Run, choose};
 use super::mappings::{self, Kind, Mapping};
-use super::pagemap::{PageMap, Pages};
+use crate::target::pagemap::{PageMap, Runs};
 
 /// Longest piece of one segment.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -133,9 +133,9 @@ impl Copied {
             let start = addr.0 / PAGE_BYTES * PAGE_BYTES;
             let end = addr.0.saturating_add(*len).min(MAX_ADDRESS);
             let end = end.next_multiple_of(PAGE_BYTES);
-            let mut pages = Pages::default();
-            let map = self.page_map.as_mut();
-            if map.is_none_or(|map| map.add(start, end, &mut pages).is_err()) {
+            let mut pages = Runs::default();
+            let map = self.page_map.as_ref();
+            if map.is_none_or(|map| map.runs(start, end, &mut pages).is_err()) {
                 pages.resident = vec![(start, end)];
             }
             for (start, end) in pages.resident {
@@ -187,10 +187,10 @@ fn runs(mappings: &[Mapping], page_map: &mut Option<PageMap>) -> (Vec<Run>, Vec<
     for (at, mapping) in mappings.iter().enumerate().filter(|(_, m)| is_wanted(m)) {
         let before = at.checked_sub(1).and_then(|at| mappings.get(at));
         let what = choose::what(mapping, before);
-        let mut pages = Pages::default();
+        let mut pages = Runs::default();
         let read = page_map
-            .as_mut()
-            .map(|map| map.add(mapping.start, mapping.end, &mut pages));
+            .as_ref()
+            .map(|map| map.runs(mapping.start, mapping.end, &mut pages));
         if !matches!(read, Some(Ok(()))) {
             *page_map = None;
             pages.resident = vec![(mapping.start, mapping.end)];

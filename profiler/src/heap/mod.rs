@@ -9,7 +9,6 @@
 pub mod choose;
 pub mod copy;
 pub mod mappings;
-pub mod pagemap;
 pub mod roots;
 mod settle;
 pub mod take;

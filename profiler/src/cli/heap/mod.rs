@@ -3,17 +3,13 @@
 mod json;
 mod table;
 
-use std::io::{self, IsTerminal, Write as _};
-use std::time::{Duration, Instant};
+use std::io::{self, Write as _};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 
+use super::progress::Progress;
 use crate::error::Error;
 use crate::heap::{Limits, Options, take};
-
-/// A progress bar is shown for what takes longer.
-const SHOW_PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
 /// `onlooker heap`.
 #[derive(Debug, Args)]
@@ -41,13 +37,15 @@ pub(super) fn run(args: &HeapArgs) -> Result<u8, Error> {
     let limits = Limits {
         max_bytes: args.max_memory.unwrap_or_else(half_of_available),
     };
-    let bar = Bar::default();
+    let progress = Progress::begin("attaching");
     let options = Options {
         limits,
         pause: args.pause,
     };
-    let taken = take(args.pid, options, |done, all| bar.show(done, all))?;
-    bar.bar.finish_and_clear();
+    let taken = take(args.pid, options, |done, all| {
+        progress.bytes("copying", done, all, "counting objects");
+    })?;
+    drop(progress);
     let text = if args.json {
         serde_json::to_string(&json::report(&taken)).map_err(|e| Error::Report(e.to_string()))?
             + "\n"
@@ -66,7 +64,7 @@ pub(super) fn run(args: &HeapArgs) -> Result<u8, Error> {
 }
 
 /// A number of bytes: a plain one, or with K, M, G or T.
-fn bytes(text: &str) -> Result<u64, String> {
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
         Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
@@ -82,42 +80,9 @@ fn bytes(text: &str) -> Result<u64, String> {
 }
 
 /// Half of `MemAvailable`, so that the census never is what makes a machine run out of memory.
-fn half_of_available() -> u64 {
+pub(super) fn half_of_available() -> u64 {
     use procfs::Current as _;
     let info = procfs::Meminfo::current().ok();
     info.and_then(|info| info.mem_available)
         .map_or(1 << 30, |bytes| bytes / 2)
-}
-
-/// Shown once it takes long.
-struct Bar {
-    bar: ProgressBar,
-    since: Instant,
-}
-
-impl Default for Bar {
-    fn default() -> Self {
-        Self {
-            bar: ProgressBar::hidden(),
-            since: Instant::now(),
-        }
-    }
-}
-
-impl Bar {
-    fn show(&self, done: u64, all: u64) {
-        if self.bar.is_hidden()
-            && self.since.elapsed() > SHOW_PROGRESS_AFTER
-            && io::stderr().is_terminal()
-        {
-            let style = ProgressStyle::with_template("copying {bar:40} {bytes}/{total_bytes}");
-            if let Ok(style) = style {
-                self.bar.set_style(style);
-            }
-            self.bar
-                .set_draw_target(indicatif::ProgressDrawTarget::stderr());
-        }
-        self.bar.set_length(all);
-        self.bar.set_position(done);
-    }
 }

@@ -117,7 +117,7 @@ fn show(args: &TracemallocArgs, pid: i32) -> Result<u8, Error> {
         }
         None => None,
     };
-    let mut attached = attach::attach(pid, attach::STARTING)?;
+    let mut attached = attach::attach_for_memory(pid, attach::STARTING)?;
     let (snapshot, quality) = tracemalloc::read(&mut attached)?;
     let origin = Origin {
         pid,
