@@ -233,8 +233,9 @@ fn each_phase_unshares_what_it_writes() {
         let written = names(&hold, "/written/references");
         assert!((count..count + count / 10).contains(&written), "{hold}");
         assert!(names(&hold, "/written/values") < count / 100, "{hold}");
-        // Buffers count as what has them.
-        let buffers = of_type(&new, "builtins.bytearray", "/bytes");
+        // Buffers count as what has them; from 3.15 on that is a `bytes` in each `bytearray`.
+        let of = ["builtins.bytearray", "builtins.bytes"];
+        let buffers: u64 = of.iter().map(|name| of_type(&new, name, "/bytes")).sum();
         assert!((7_000_000..9_000_000).contains(&buffers), "{new}");
     });
 }
@@ -246,6 +247,8 @@ fn one_more_worker_costs_what_it_says() {
         let mut target = Target::spawn(interpreter, "forked.py", &["collect", COUNT]);
         target.write(b"x");
         target.next_ready();
+        // What looking for the interpreter brings in of its files comes now.
+        pages(&target, &["--children"]);
         let two = pages(&target, &["--children"]);
         target.write(b"x");
         target.next_ready();
