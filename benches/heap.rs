@@ -109,7 +109,7 @@ fn beyond_copy(target: &Target) -> u64 {
     let taken = take(target.pid().cast_signed(), options, |_, _| {}).expect("a census");
     let most = status("VmHWM:");
     most.saturating_sub(before)
-        .saturating_sub(taken.space.copied_bytes())
+        .saturating_sub(taken.space.len_bytes())
 }
 
 /// A figure of this process, in bytes.

@@ -9,6 +9,7 @@
 pub mod choose;
 pub mod copy;
 pub mod mappings;
+mod parallel;
 pub mod roots;
 mod settle;
 pub mod take;

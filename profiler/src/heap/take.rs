@@ -9,7 +9,6 @@ use onlooker_heap::pymalloc::Roots;
 use onlooker_heap::rss::{self, Mapped, Part};
 use onlooker_heap::space::Space;
 use onlooker_unwinder::layout::Layout;
-use onlooker_unwinder::memory::ReadMemory;
 
 use super::choose::What;
 use super::copy::{Copied, CopyError, Limits, Prepared};
@@ -128,9 +127,9 @@ fn prepare(pid: i32, limits: Limits) -> Result<Prepared, Error> {
 }
 
 /// Copies a process while it runs, and again what changed meanwhile; walks both allocators.
-pub(crate) fn copy_running<M: ReadMemory>(
+pub(crate) fn copy_running(
     pid: i32,
-    memory: &mut M,
+    memory: &mut FileMemory,
     layout: &Layout,
     roots: &Roots,
     limits: Limits,

@@ -123,6 +123,13 @@ impl FileMemory {
 
 impl ReadMemory for FileMemory {
     fn read(&mut self, segments: &[Segment], buf: &mut [u8]) -> Result<usize, ReadError> {
+        (&mut &*self).read(segments, buf)
+    }
+}
+
+/// Several threads may read at the same time.
+impl ReadMemory for &FileMemory {
+    fn read(&mut self, segments: &[Segment], buf: &mut [u8]) -> Result<usize, ReadError> {
         let mut filled = 0;
         for segment in segments {
             let len = segment.len as usize;
