@@ -8,6 +8,8 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use onlooker::error::Error;
+use onlooker::pages::Process;
 use serde_json::Value;
 use support::{
     Interpreter, Mode, Public, Scratch, Target, as_nobody, can_change_user, interpreters, matrix,
@@ -390,4 +392,22 @@ fn without_a_page_map_sizes_are_left() {
     assert!(report["processes"][1]["worker"].is_null(), "{report}");
     assert!(number(&report, "/processes/1/rss_bytes") > MIB, "{report}");
     assert!(number(&report, "/family/worker_mean_bytes") > 0, "{report}");
+}
+
+/// A family that ends while it is looked at is told, and is not taken for one that shares nothing.
+#[test]
+fn what_has_ended_shares_nothing_that_is_shown() {
+    let Some(interpreter) = interpreters().into_iter().find(|i| i.mode == Mode::Plain) else {
+        return;
+    };
+    let target = Target::spawn(&interpreter, "forked.py", &["idle", "1000"]);
+    let pid = target.pid().cast_signed();
+    let worker = target.ready().more["worker"].as_i64().expect("a pid") as i32;
+    let (parent, worker) = (Process::look(pid), Process::look(worker));
+    let (parent, worker) = (parent.expect("a process"), worker.expect("a process"));
+    assert!(worker.beside(&parent).is_ok());
+    target.finish();
+    let error = worker.beside(&parent).expect_err("it has ended");
+    assert!(matches!(error, Error::Exited { .. }), "{error}");
+    assert!(error.to_string().contains("exited"), "{error}");
 }

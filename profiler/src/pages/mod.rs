@@ -93,8 +93,13 @@ impl Process {
         let memory = |pid| FileMemory::open(pid).map_err(|error| target::refused(pid, &error));
         let (ours, theirs) = (self.pagemap()?, parent.pagemap()?);
         let flags = FrameFlags::open();
-        let sharing = sharing::sharing(&self.mappings, ours, theirs, flags.as_ref())
-            .map_err(|error| self.no_pagemap(&error.to_string()))?;
+        let sharing = sharing::sharing(&self.mappings, ours, theirs, flags.as_ref()).map_err(
+            |error| match [self.pid, parent.pid].map(target::is_alive) {
+                [false, _] => Error::Exited { pid: self.pid },
+                [_, false] => Error::Exited { pid: parent.pid },
+                _ => self.no_pagemap(&error.to_string()),
+            },
+        )?;
         let pages = contents::compare(&sharing.pages, memory(self.pid)?, &mut memory(parent.pid)?)
             .map_err(|error| attach::read_error(self.pid, error))?;
         Ok(Worker {

@@ -103,7 +103,7 @@ pub struct Sharing {
 /// Looks at every page of a worker and at the parent's page at the same address.
 ///
 /// # Errors
-/// What the kernel says about the page maps.
+/// What the kernel says about the page maps; `NotFound` when a process has ended.
 pub fn sharing(
     mappings: &[Mapping],
     worker: &PageMap,
@@ -127,11 +127,11 @@ pub fn sharing(
         let mut addr = mapping.start;
         while addr < mapping.end {
             let ours = worker.window(addr, mapping.end)?;
-            if ours.is_empty() {
-                break;
+            let theirs = parent.window(addr, mapping.end)?;
+            // What is not mapped has words too; a process without memory has ended.
+            if ours.is_empty() || ours.len() != theirs.len() {
+                return Err(io::ErrorKind::NotFound.into());
             }
-            let mut theirs = parent.window(addr, mapping.end)?;
-            theirs.resize(ours.len(), Page::default());
             for (ours, theirs) in ours.into_iter().zip(theirs) {
                 look.at(index, addr, ours, theirs);
                 addr += PAGE_BYTES;
