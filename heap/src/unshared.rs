@@ -241,6 +241,7 @@ fn owners<B: AsRef<[u8]>>(
     if owners.is_empty() {
         return owners;
     }
+    let mut seen = vec![false; blocks.uses.len()];
     for block in blocks.iter() {
         let of = blocks.types[block.index as usize];
         if blocks.use_of(block.index) != Use::Object || of == NO_TYPE {
@@ -251,12 +252,15 @@ fn owners<B: AsRef<[u8]>>(
             continue;
         };
         owned::parts(space, layout, found, object, |part, _| {
-            let owner = blocks.locate(part);
-            if let Some(owner) = owner.and_then(|block| owners.get_mut(&block.index))
-                && *owner == NO_TYPE
-            {
+            let Some(index) = blocks.locate(part).map(|block| block.index) else {
+                return false;
+            };
+            // As in the census, the first one that has it.
+            let is_new = !std::mem::replace(&mut seen[index as usize], true);
+            if let Some(owner) = owners.get_mut(&index).filter(|_| is_new) {
                 *owner = of;
             }
+            is_new
         });
     }
     owners
