@@ -4,6 +4,7 @@
 //! thread takes about 0.35 s for a GiB; the file needs no lock, and the threads of a target that is
 //! stopped leave their cores to us.
 
+use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -38,7 +39,7 @@ pub(super) fn read(
     mut progress: impl FnMut(u64),
 ) -> Result<Vec<Range>, ReadError> {
     let batches = batches(runs, buffer);
-    let threads = thread::available_parallelism().map_or(1, |threads| threads.get());
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = threads.min(MAX_THREADS).min(batches.len()).max(1);
     let mut answers: Vec<Option<Result<Vec<Range>, ReadError>>> = Vec::new();
     answers.resize_with(batches.len(), || None);
