@@ -80,10 +80,10 @@ fn a_heap_that_lies_is_counted_too() {
         let attached = attach::attach(pid, attach::STARTING).expect("attached");
         let layout = attached.sampler.layout().clone();
         let roots = roots::find(pid, layout.version, attached.sampler.runtime());
-        let mut memory = FileMemory::open(pid).expect("memory");
+        let memory = FileMemory::open(pid).expect("memory");
         let limits = Limits { max_bytes: 1 << 30 };
         let prepared = Prepared::new(pid, limits).expect("mappings");
-        let copied = prepared.copy(pid, &mut memory, |_, _| {}).expect("a copy");
+        let copied = prepared.copy(pid, &memory, |_, _| {}).expect("a copy");
         let regions = take::regions(&copied.mappings);
         let (ranges, good) = packed(&copied.space);
         let mut random = Random(u64::from(layout.version.minor));

@@ -5,7 +5,8 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use onlooker::error::exit;
+use onlooker::attach;
+use onlooker::error::{Error, exit};
 use serde::Deserialize;
 use serde_json::Value;
 use support::{Run, Scratch, Target, interpreters, matrix, onlooker};
@@ -284,4 +285,17 @@ fn bad_input_is_refused() {
         let run = onlooker(&all);
         assert_eq!(run.code(), Some(code.into()), "{all:?}: {}", run.stderr);
     }
+}
+
+#[test]
+fn a_target_that_ends_meanwhile_is_told() {
+    let Some(interpreter) = interpreters().pop() else {
+        return;
+    };
+    let target = Target::spawn(&interpreter, "traced.py", &["1"]);
+    let attached = attach::attach_for_memory(target.pid().cast_signed(), attach::STARTING);
+    let mut attached = attached.expect("an interpreter");
+    target.finish();
+    let error = onlooker::tracemalloc::read(&mut attached).expect_err("it has ended");
+    assert!(matches!(error, Error::Exited { .. }), "{error}");
 }

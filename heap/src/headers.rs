@@ -16,6 +16,9 @@ pub use crate::space::PAGE_BYTES;
 /// and a type.
 pub const LOOKAHEAD_BYTES: u64 = 32;
 
+/// Words of a page.
+const WORDS: usize = (PAGE_BYTES / 8) as usize;
+
 const HAVE_GC: u64 = 1 << 14;
 const TYPE_SUBCLASS: u64 = 1 << 31;
 /// A metaclass of a metaclass of …
@@ -34,6 +37,87 @@ pub enum Difference {
     Headers,
     /// In values.
     Values,
+}
+
+/// Bytes of pages by what their two copies differ in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// [`Difference::Nothing`].
+    pub same: u64,
+    /// [`Difference::References`].
+    pub references: u64,
+    /// [`Difference::Collector`].
+    pub collector: u64,
+    /// [`Difference::Headers`].
+    pub headers: u64,
+    /// [`Difference::Values`].
+    pub values: u64,
+    /// Could not be compared: swapped out, or gone meanwhile.
+    pub unread: u64,
+}
+
+impl Contents {
+    /// Adds bytes of pages that differ in this; `None` where they could not be compared.
+    pub fn add(&mut self, difference: Option<Difference>, bytes: u64) {
+        *match difference {
+            Some(Difference::Nothing) => &mut self.same,
+            Some(Difference::References) => &mut self.references,
+            Some(Difference::Collector) => &mut self.collector,
+            Some(Difference::Headers) => &mut self.headers,
+            Some(Difference::Values) => &mut self.values,
+            None => &mut self.unread,
+        } += bytes;
+    }
+}
+
+/// Words of a page, one bit for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Words([u64; WORDS / 64]);
+
+impl Words {
+    fn set(&mut self, offset: u64) {
+        let word = offset as usize / 8;
+        self.0[word / 64] |= 1 << (word % 64);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0 == Self::default().0
+    }
+
+    /// Whether any word from offset `start` to `end` of the page is one of them.
+    #[must_use]
+    pub fn any(&self, start: u64, end: u64) -> bool {
+        let words = start as usize / 8..(end as usize).div_ceil(8).min(WORDS);
+        let mut words = words;
+        words.any(|word| self.0[word / 64] & (1 << (word % 64)) != 0)
+    }
+}
+
+/// The words in which two copies of a page differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Counts of references.
+    pub references: Words,
+    /// Words of headers of the collector.
+    pub collector: Words,
+    /// All others.
+    pub values: Words,
+}
+
+impl Changes {
+    /// What that comes to.
+    #[must_use]
+    pub fn difference(&self) -> Difference {
+        if !self.values.is_empty() {
+            return Difference::Values;
+        }
+        match (self.references.is_empty(), self.collector.is_empty()) {
+            (true, true) => Difference::Nothing,
+            (false, true) => Difference::References,
+            (true, false) => Difference::Collector,
+            (false, false) => Difference::Headers,
+        }
+    }
 }
 
 /// The types of one process, remembered.
@@ -92,12 +176,12 @@ impl<M: ReadMemory> Types<M> {
     }
 
     /// Compares two copies of one page; both may go on behind it, up to [`LOOKAHEAD_BYTES`].
-    pub fn compare(&mut self, ours: &[u8], theirs: &[u8]) -> Difference {
+    pub fn compare(&mut self, ours: &[u8], theirs: &[u8]) -> Changes {
+        let mut changes = Changes::default();
         let page = |bytes: &[u8]| bytes.len().min(PAGE_BYTES as usize);
         if ours[..page(ours)] == theirs[..page(theirs)] {
-            return Difference::Nothing;
+            return changes;
         }
-        let (mut references, mut collector) = (false, false);
         for offset in (0..PAGE_BYTES).step_by(8) {
             if u64_at(ours, offset) == u64_at(theirs, offset) {
                 continue;
@@ -109,19 +193,16 @@ impl<M: ReadMemory> Types<M> {
                 (u64_at(theirs, at) == Some(ob_type)).then_some(())?;
                 self.has_gc(ob_type)
             };
-            if object(0).is_some() {
-                references = true;
+            let words = if object(0).is_some() {
+                &mut changes.references
             } else if object(16) == Some(true) || object(8) == Some(true) {
-                collector = true;
+                &mut changes.collector
             } else {
-                return Difference::Values;
-            }
+                &mut changes.values
+            };
+            words.set(offset);
         }
-        match (references, collector) {
-            (true, true) => Difference::Headers,
-            (false, true) => Difference::Collector,
-            _ => Difference::References,
-        }
+        changes
     }
 }
 
@@ -184,7 +265,15 @@ mod tests {
             for at in &written {
                 copy[*at] ^= 6;
             }
-            assert_eq!(types().compare(&page(), &copy), expected, "{written:?}");
+            let changes = types().compare(&page(), &copy);
+            assert_eq!(changes.difference(), expected, "{written:?}");
+            for at in written {
+                let all = [changes.references, changes.collector, changes.values];
+                let with = all
+                    .iter()
+                    .filter(|words| words.any(at as u64, at as u64 + 8));
+                assert_eq!(with.count(), 1, "{at}");
+            }
         }
     }
 }

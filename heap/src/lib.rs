@@ -11,13 +11,13 @@
 //!
 //! [`image`] keeps what a census is a function of, [`diff`] compares two, [`show`] looks at single
 //! objects.
+//! [`unshared`] tells the types of pages that a forked worker does not share.
 //!
 //! Beside it, over the read seam and without a copy:
 //!
 //! * [`gather`] reads many small pieces of memory in few large calls.
 //! * [`headers`] tells counts of references and headers of the collector from values.
 //! * [`tracemalloc`] reads what the interpreter's own `tracemalloc` wrote down.
-//! * [`pools`] tells memory of pymalloc by the shape of its pools.
 //!
 //! Bytes from the target are never trusted: every walk is bounded, every link is checked, and what
 //! does not close is counted as such.
@@ -40,7 +40,6 @@ pub mod names;
 pub mod objects;
 mod outside;
 pub mod owned;
-pub mod pools;
 pub mod pymalloc;
 mod references;
 pub mod rss;
@@ -48,3 +47,4 @@ pub mod show;
 pub mod space;
 pub mod tracemalloc;
 pub mod types;
+pub mod unshared;

@@ -3,8 +3,10 @@
 usage: forked.py [PHASE] [COUNT]        (default: idle 100000)
 
 PHASE: idle; collect (gc.collect()); read (an attribute of every object); frozen (gc.freeze()
-before the fork, then gc.collect()); new (objects of its own); parent (the parent reads an
-attribute of every object, the worker rests). The parent writes the line when the worker is done.
+before the fork, then gc.collect()); hold (a reference to every name); new (objects of its own);
+parent (the parent reads an attribute of every object, the worker rests); both (the parent too, the
+worker collects). The parent writes the line when the worker is done. Each byte on standard input
+forks one more worker, and there is another line.
 """
 
 import gc
@@ -38,20 +40,32 @@ gc.disable()
 if PHASE == "frozen":
     gc.freeze()
 done, tell = os.pipe()
-worker = os.fork()
-if worker == 0:
-    if PHASE in ("collect", "frozen"):
-        gc.collect()
-    elif PHASE == "read":
-        read(things)
-    elif PHASE == "new":
-        more = [bytearray(4000) for _ in range(2000)]
-    os.write(tell, b"x")
-    # Ends with the parent, by its standard input.
-    os.read(0, 1)
-    os._exit(0)
-os.read(done, 1)
-if PHASE == "parent":
+# Open in the parent alone: workers end with it.
+ended, alive = os.pipe()
+
+
+def fork():
+    worker = os.fork()
+    if worker == 0:
+        os.close(alive)
+        if PHASE in ("collect", "frozen", "both"):
+            gc.collect()
+        elif PHASE == "read":
+            read(things)
+        elif PHASE == "hold":
+            more = [thing.name for thing in things]
+        elif PHASE == "new":
+            more = [bytearray(4000) for _ in range(2000)]
+        os.write(tell, b"x")
+        os.read(ended, 1)
+        os._exit(0)
+    os.read(done, 1)
+    return worker
+
+
+worker = fork()
+if PHASE in ("parent", "both"):
     read(things)
-os.read(0, os.write(1, oracle.line(worker=worker)) and 1)
+while os.read(0, os.write(1, oracle.line(worker=worker)) and 1):
+    worker = fork()
 os._exit(0)

@@ -21,6 +21,24 @@ pub(crate) fn can_change_user() -> bool {
     root
 }
 
+/// Whether page frames can be seen here: root in a container may lack CAP_SYS_ADMIN, and then the
+/// kernel gives zero for each. Says so when not.
+pub(crate) fn sees_page_frames() -> bool {
+    use std::os::unix::fs::FileExt;
+    const FRAME: u64 = (1 << 55) - 1;
+    let here = Box::new(1_u64);
+    let at = std::ptr::from_ref(&*here).addr() as u64 / 4096 * 8;
+    let mut word = [0; 8];
+    let pagemap = std::fs::File::open("/proc/self/pagemap");
+    let read = pagemap.and_then(|file| file.read_exact_at(&mut word, at));
+    let flags = std::fs::File::open("/proc/kpageflags");
+    let seen = read.is_ok() && u64::from_le_bytes(word) & FRAME != 0 && flags.is_ok();
+    if !seen {
+        super::say("skipped: who wrote a page: needs root with CAP_SYS_ADMIN");
+    }
+    seen
+}
+
 /// Runs the command as [`NOBODY`].
 pub(crate) fn as_nobody(command: &mut Command) -> &mut Command {
     command.uid(NOBODY).gid(NOBODY)

@@ -24,7 +24,8 @@ mod run;
 mod target;
 
 pub(crate) use disguise::{
-    Copy, NOBODY, Public, as_nobody, can_change_user, remove_section_headers, rename_symbol, strip,
+    Copy, NOBODY, Public, as_nobody, can_change_user, remove_section_headers, rename_symbol,
+    sees_page_frames, strip,
 };
 pub(crate) use embed::{build_embed, embed_command};
 pub(crate) use interpreters::{Interpreter, Mode, interpreters, matrix};

@@ -13,7 +13,7 @@ use onlooker_unwinder::layout::Minor;
 
 pub use arenas::Arena;
 pub(crate) use pools::free_bits;
-pub use pools::{Pool, PoolState};
+pub use pools::{Pool, PoolState, is_pool};
 pub(crate) use roots::arenas_of;
 pub use roots::{Roots, StaticRoots, Table, interpreters};
 

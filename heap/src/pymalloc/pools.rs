@@ -201,3 +201,12 @@ pub(super) fn recognise(bytes: &[u8], addr: RemoteAddr, geometry: Geometry) -> O
     let (_, free) = free_blocks(bytes, addr, &header)?;
     (header.carved - free == header.count).then_some(header.arena_index)
 }
+
+/// Whether `bytes` begin with the header of a pool that has blocks, in use or not. Less than a
+/// walk of it proves, and enough to tell whose memory a mapping is.
+#[must_use]
+pub fn is_pool(bytes: &[u8], geometry: Geometry) -> bool {
+    header(bytes, geometry).is_some_and(|header| {
+        header.sane && header.carved > 0 && header.free.is_multiple_of(ALIGNMENT)
+    })
+}

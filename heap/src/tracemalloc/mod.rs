@@ -15,6 +15,8 @@ mod place;
 mod sites;
 mod snapshot;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use place::{Place, State};
 pub use sites::{By, Change, Place as SitePlace, Site, diff, sites};

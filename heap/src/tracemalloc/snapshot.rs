@@ -138,6 +138,7 @@ pub fn read<M: ReadMemory>(
             ..Quality::default()
         },
         by_traceback: FxHashMap::default(),
+        arrays: FxHashSet::default(),
     };
     let traces = reader.memory.read_u64(place.traces).map(RemoteAddr)?;
     reader.table(traces, 0)?;
@@ -166,6 +167,8 @@ struct Reader<'a, M> {
     quality: Quality,
     /// Blocks and bytes by domain and address of the traceback.
     by_traceback: FxHashMap<(u32, u64), (u64, u64)>,
+    /// The bucket arrays that were walked: each belongs to one domain.
+    arrays: FxHashSet<RemoteAddr>,
 }
 
 impl<M: ReadMemory> Reader<'_, M> {
@@ -173,6 +176,10 @@ impl<M: ReadMemory> Reader<'_, M> {
     /// both times: their traces were not freed meanwhile, so what was read is what they are.
     fn table(&mut self, addr: RemoteAddr, domain: u32) -> Result<(), Error> {
         let (before, first, _) = self.walk(addr, Hash::Pointer)?;
+        if !self.arrays.insert(before.array) {
+            let what = "table of one domain";
+            return Err(Error::Invalid { what, addr });
+        }
         let mut entries = first.entries;
         let mut blocks = Vec::with_capacity(entries.len());
         traces(self.memory, &mut entries, |entry, trace| {
@@ -295,6 +302,8 @@ pub(super) fn are_traces<M: ReadMemory>(
         Some((_, traceback)) => tracebacks.push(traceback.0),
         None => all = false,
     })?;
+    tracebacks.sort_unstable();
+    tracebacks.dedup();
     let read = read_tracebacks(memory, format, MAX_FRAMES, &tracebacks)?;
     Ok(all && !read.is_empty() && read.iter().all(Option::is_some))
 }
@@ -305,7 +314,9 @@ struct RawTraceback {
     total_frames: u32,
 }
 
-/// Reads tracebacks. They are never freed while `tracemalloc` is on.
+/// Reads tracebacks, whose addresses must be sorted and distinct. They are never freed while
+/// `tracemalloc` is on. One that would reach into the next is none, so that all of them together
+/// are no larger than the target.
 fn read_tracebacks<M: ReadMemory>(
     memory: &mut M,
     format: &Format,
@@ -325,7 +336,10 @@ fn read_tracebacks<M: ReadMemory>(
                 true => u16_at(bytes, TRACEBACK_TOTAL)?,
                 false => frames,
             };
-            let sane = (1..=max_frames).contains(&frames.into()) && total >= frames;
+            let end =
+                addresses[i].checked_add(TRACEBACK_HEAD_BYTES + u64::from(frames) * FRAME_BYTES)?;
+            let apart = addresses.get(i + 1).is_none_or(|next| end <= *next);
+            let sane = (1..=max_frames).contains(&frames.into()) && total >= frames && apart;
             sane.then_some((frames, total))
         });
         read.push(head.map(|(frames, total)| {

@@ -13,13 +13,16 @@ use super::layout::{
 };
 use crate::gather::{Piece, gather};
 
-/// More entries than an address space has room for are no table.
-const MAX_BUCKETS: u64 = 1 << 36;
+/// More are no table: their array alone would take 8 GiB.
+const MAX_BUCKETS: u64 = 1 << 30;
+/// A table is made smaller when less than a tenth of its buckets are in use
+/// (`HASHTABLE_LOW`); a larger share of empty ones is no table.
+const MAX_BUCKETS_EACH: u64 = 32;
 /// Torn chains are walked again so often.
 const ROUNDS: usize = 8;
 /// A chain that is longer has no end. Tables are at most half full, so that of sane addresses
 /// no chain is longer than a few dozen.
-const MAX_CHAIN: usize = 1 << 16;
+const MAX_CHAIN: u64 = 1 << 14;
 
 /// What a table's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +67,8 @@ impl Header {
         // It grows as soon as it is half full.
         let counts = (MIN_BUCKETS..=MAX_BUCKETS).contains(&buckets)
             && buckets.is_power_of_two()
-            && entries <= buckets;
+            && entries <= buckets
+            && (buckets == MIN_BUCKETS || buckets / MAX_BUCKETS_EACH <= entries);
         let is_code = |offset: &u64| word(*offset).is_some_and(|p| (0x1000..1 << 47).contains(&p));
         let (functions, value, has_domain) = match format.entry {
             EntryLayout::Pointers => (&FUNCTIONS_39[..], ENTRY_KEY + 8, false),
@@ -181,7 +185,7 @@ pub(super) fn walk<M: ReadMemory>(
         entries: Vec::new(),
         torn: Vec::new(),
     };
-    let mut frontier = heads(memory, header)?;
+    let (mut frontier, unreadable_buckets) = heads(memory, header)?;
     walker.follow(memory, &mut frontier)?;
     for _ in 0..ROUNDS {
         walker.drop_torn();
@@ -194,7 +198,7 @@ pub(super) fn walk<M: ReadMemory>(
         walker.follow(memory, &mut frontier)?;
     }
     walker.drop_torn();
-    all.torn_buckets = walker.torn.len() as u64;
+    all.torn_buckets = walker.torn.len() as u64 + unreadable_buckets;
     all.entries = walker.entries;
     Ok(all)
 }
@@ -223,7 +227,10 @@ impl Walker<'_> {
     ) -> Result<(), ReadError> {
         let len = self.header.entry_bytes();
         let mut next = Vec::new();
-        for _ in 0..MAX_CHAIN {
+        // Half of the buckets have an entry at most; whatever has more goes round in circles.
+        let most = self.header.buckets as usize;
+        let longest = self.header.buckets.min(MAX_CHAIN);
+        for _ in 0..longest {
             if frontier.is_empty() {
                 return Ok(());
             }
@@ -235,7 +242,9 @@ impl Walker<'_> {
             next.clear();
             gather(memory, &pieces, |i, bytes| {
                 let bucket = frontier[i].bucket;
-                let Some((entry, following)) = bytes.and_then(|b| self.entry(b, bucket)) else {
+                let room = self.entries.len() < most;
+                let entry = bytes.filter(|_| room).and_then(|b| self.entry(b, bucket));
+                let Some((entry, following)) = entry else {
                     self.torn.push(bucket);
                     return;
                 };
@@ -293,8 +302,8 @@ impl Walker<'_> {
     }
 }
 
-/// The first entry of every bucket that has one, in bulk.
-fn heads<M: ReadMemory>(memory: &mut M, header: &Header) -> Result<Vec<Step>, ReadError> {
+/// The first entry of every bucket that has one, in bulk; how many buckets could not be read.
+fn heads<M: ReadMemory>(memory: &mut M, header: &Header) -> Result<(Vec<Step>, u64), ReadError> {
     const PIECE_BUCKETS: u64 = 1 << 16;
     let starts: Vec<u64> = (0..header.buckets)
         .step_by(PIECE_BUCKETS as usize)
@@ -306,17 +315,20 @@ fn heads<M: ReadMemory>(memory: &mut M, header: &Header) -> Result<Vec<Step>, Re
             Piece::new(header.array.0.wrapping_add(start * 8), count as u32 * 8)
         })
         .collect();
-    let mut steps = Vec::new();
+    let (mut steps, mut unreadable) = (Vec::new(), 0);
     gather(memory, &pieces, |i, bytes| {
-        let words = bytes.unwrap_or_default().chunks_exact(8);
-        for (bucket, word) in (starts[i]..).zip(words) {
+        let Some(bytes) = bytes else {
+            unreadable += u64::from(pieces[i].len) / 8;
+            return;
+        };
+        for (bucket, word) in (starts[i]..).zip(bytes.chunks_exact(8)) {
             let addr = u64_at(word, 0).unwrap_or_default();
             if addr != 0 {
                 steps.push(Step { addr, bucket });
             }
         }
     })?;
-    Ok(steps)
+    Ok((steps, unreadable))
 }
 
 /// The first entry of each of these buckets.

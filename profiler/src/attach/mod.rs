@@ -68,6 +68,9 @@ pub enum Found {
     Scan,
 }
 
+/// How memory is opened; the segment is one that can be read.
+type Open = fn(i32, Segment) -> Result<TargetMemory, ReadError>;
+
 /// Attaches to a process; one that has not initialised its interpreter yet is waited for at
 /// most for `patience`.
 ///
@@ -76,9 +79,24 @@ pub enum Found {
 /// # Errors
 /// One of those that [`crate::error::exit`] lists.
 pub fn attach(pid: i32, patience: Duration) -> Result<Attached, Error> {
+    patiently(pid, patience, TargetMemory::open)
+}
+
+/// As [`attach`], through `/proc/PID/mem` alone, now and later: nothing that is read becomes a copy
+/// of the target's own where a fork shares it ([`FileMemory`]). Slower for stacks.
+///
+/// # Errors
+/// As [`attach`].
+///
+/// [`FileMemory`]: crate::target::memory::FileMemory
+pub fn attach_for_memory(pid: i32, patience: Duration) -> Result<Attached, Error> {
+    patiently(pid, patience, TargetMemory::open_file)
+}
+
+fn patiently(pid: i32, patience: Duration, open: Open) -> Result<Attached, Error> {
     let deadline = Instant::now() + patience;
     loop {
-        match attach_once(pid) {
+        match once(pid, open) {
             // All of these can be a process that is just starting, or between two programs.
             Err(
                 Error::NotReady { .. }
@@ -98,6 +116,10 @@ pub fn attach(pid: i32, patience: Duration) -> Result<Attached, Error> {
 /// # Errors
 /// As [`attach`].
 pub fn attach_once(pid: i32) -> Result<Attached, Error> {
+    once(pid, TargetMemory::open)
+}
+
+fn once(pid: i32, open: Open) -> Result<Attached, Error> {
     target::check_alive(pid)?;
     let maps = Maps::read(pid).map_err(|error| target::refused(pid, &error))?;
     let Some(probe) = probe(&maps) else {
@@ -105,10 +127,11 @@ pub fn attach_once(pid: i32) -> Result<Attached, Error> {
         target::check_alive(pid)?;
         return Err(not_python(pid, "it has no program in memory"));
     };
-    let memory = TargetMemory::open(pid, probe).map_err(|error| read_error(pid, error))?;
+    let memory = open(pid, probe).map_err(|error| read_error(pid, error))?;
     let mut search = Search {
         pid,
         maps,
+        open,
         memory,
         best: None,
     };
@@ -158,6 +181,7 @@ enum Source {
 struct Search {
     pid: i32,
     maps: Maps,
+    open: Open,
     memory: TargetMemory,
     /// The most telling failure so far.
     best: Option<Error>,
@@ -278,20 +302,11 @@ impl Search {
     }
 
     fn reopen(&self) -> Result<TargetMemory, Error> {
-        let start = self
-            .maps
-            .files
-            .first()
-            .and_then(|f| f.pieces.first())
-            .map_or(0, |p| p.start);
-        TargetMemory::open(
-            self.pid,
-            Segment {
-                addr: RemoteAddr(start),
-                len: 1,
-            },
-        )
-        .map_err(|error| read_error(self.pid, error))
+        let probe = probe(&self.maps).unwrap_or(Segment {
+            addr: RemoteAddr(0),
+            len: 1,
+        });
+        (self.open)(self.pid, probe).map_err(|error| read_error(self.pid, error))
     }
 
     /// The version at a place and its layout as `source` has it; `None` where that has none.

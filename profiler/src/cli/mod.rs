@@ -5,6 +5,7 @@ mod dump;
 mod heap;
 mod output;
 mod pages;
+mod progress;
 mod reads;
 mod record;
 mod report;

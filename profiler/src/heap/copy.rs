@@ -2,12 +2,14 @@
 
 use std::io;
 
-use onlooker_heap::space::{BadRange, PAGE_BYTES, Range, Space};
-use onlooker_unwinder::memory::{MAX_SEGMENTS, ReadError, ReadMemory, RemoteAddr, Segment};
+use onlooker_heap::space::{BadRange, PAGE_BYTES, Space};
+use onlooker_unwinder::memory::{ReadError, ReadMemory, RemoteAddr, Segment};
 
 use super::choose::{self, Run, choose};
 use super::mappings::{self, Kind, Mapping};
-use super::pagemap::{PageMap, Pages};
+use super::parallel;
+use crate::target::memory::FileMemory;
+use crate::target::pagemap::{PageMap, Runs};
 
 /// Longest piece of one segment.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -82,10 +84,10 @@ impl Prepared {
     ///
     /// # Errors
     /// When the process is gone or may not be read.
-    pub fn copy<M: ReadMemory>(
+    pub fn copy(
         self,
         pid: i32,
-        memory: &mut M,
+        memory: &FileMemory,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Copied, CopyError> {
         let mut mappings = mappings::read(pid)?;
@@ -94,15 +96,15 @@ impl Prepared {
         let (mut runs, swapped) = runs(&mappings, &mut page_map);
         let total: u64 = runs.iter().map(|run| run.end - run.start).sum();
         let left_out = if total > self.limits.max_bytes {
-            choose(memory, &mut runs, self.limits.max_bytes)?
+            choose(&mut &*memory, &mut runs, self.limits.max_bytes)?
         } else {
             Vec::new()
         };
         let mut buffer = self.buffer;
         let wanted: u64 = runs.iter().map(|run| run.end - run.start).sum();
         buffer.resize(wanted as usize, 0xff);
-        let pieces = runs.iter().map(|run| (run.start, run.end)).collect();
-        let ranges = read_runs(memory, pieces, &mut buffer, |done| progress(done, wanted))?;
+        let runs: Vec<(u64, u64)> = runs.iter().map(|run| (run.start, run.end)).collect();
+        let ranges = parallel::read(memory, &runs, &mut buffer, |done| progress(done, wanted))?;
         let mut space = Space::new(ranges, buffer)?;
         let absent = left_out.iter().map(|run| (run.start, run.end));
         let mut absent: Vec<(u64, u64)> = absent.chain(swapped).collect();
@@ -133,9 +135,9 @@ impl Copied {
             let start = addr.0 / PAGE_BYTES * PAGE_BYTES;
             let end = addr.0.saturating_add(*len).min(MAX_ADDRESS);
             let end = end.next_multiple_of(PAGE_BYTES);
-            let mut pages = Pages::default();
-            let map = self.page_map.as_mut();
-            if map.is_none_or(|map| map.add(start, end, &mut pages).is_err()) {
+            let mut pages = Runs::default();
+            let map = self.page_map.as_ref();
+            if map.is_none_or(|map| map.runs(start, end, &mut pages).is_err()) {
                 pages.resident = vec![(start, end)];
             }
             for (start, end) in pages.resident {
@@ -187,10 +189,10 @@ fn runs(mappings: &[Mapping], page_map: &mut Option<PageMap>) -> (Vec<Run>, Vec<
     for (at, mapping) in mappings.iter().enumerate().filter(|(_, m)| is_wanted(m)) {
         let before = at.checked_sub(1).and_then(|at| mappings.get(at));
         let what = choose::what(mapping, before);
-        let mut pages = Pages::default();
+        let mut pages = Runs::default();
         let read = page_map
-            .as_mut()
-            .map(|map| map.add(mapping.start, mapping.end, &mut pages));
+            .as_ref()
+            .map(|map| map.runs(mapping.start, mapping.end, &mut pages));
         if !matches!(read, Some(Ok(()))) {
             *page_map = None;
             pages.resident = vec![(mapping.start, mapping.end)];
@@ -204,71 +206,4 @@ fn runs(mappings: &[Mapping], page_map: &mut Option<PageMap>) -> (Vec<Run>, Vec<
         );
     }
     (runs, swapped)
-}
-
-/// Reads runs one behind the other into `buffer`; what was read of them.
-fn read_runs<M: ReadMemory>(
-    memory: &mut M,
-    runs: Vec<(u64, u64)>,
-    buffer: &mut [u8],
-    mut progress: impl FnMut(u64),
-) -> Result<Vec<Range>, ReadError> {
-    let mut ranges: Vec<Range> = Vec::new();
-    let mut add = |start: u64, len: u64, at: u64| match ranges.last_mut() {
-        _ if len == 0 => {}
-        Some(last) if last.end() == start && last.at + last.len == at => last.len += len,
-        _ => ranges.push(Range { start, len, at }),
-    };
-    let mut pieces: Vec<(u64, u64)> = Vec::with_capacity(runs.len());
-    for (start, end) in runs {
-        let mut from = start;
-        while from < end {
-            let to = end.min(from + SEGMENT_BYTES);
-            pieces.push((from, to - from));
-            from = to;
-        }
-    }
-    let mut at = 0;
-    let mut next = 0;
-    let mut segments = Vec::with_capacity(MAX_SEGMENTS);
-    while next < pieces.len() {
-        segments.clear();
-        let mut batch = 0;
-        for &(start, len) in pieces[next..].iter().take(MAX_SEGMENTS) {
-            // The kernel copies at most 2 GiB in a call, and progress wants to be told.
-            if !segments.is_empty() && batch + len > SEGMENT_BYTES {
-                break;
-            }
-            batch += len;
-            segments.push(Segment {
-                addr: RemoteAddr(start),
-                len: len as u32,
-            });
-        }
-        let got = match memory.read(&segments, &mut buffer[at as usize..]) {
-            Ok(got) => got as u64,
-            Err(ReadError::Unmapped(_)) => 0,
-            Err(error) => return Err(error),
-        };
-        let mut left = got;
-        for _ in 0..segments.len() {
-            let (start, len) = pieces[next];
-            let part = len.min(left);
-            add(start, part, at);
-            at += part;
-            left -= part;
-            if part < len {
-                // The page behind what was read is gone since: go on after it.
-                let skip = (part + 1).next_multiple_of(PAGE_BYTES).min(len);
-                pieces[next] = (start + skip, len - skip);
-                if len == skip {
-                    next += 1;
-                }
-                break;
-            }
-            next += 1;
-        }
-        progress(at);
-    }
-    Ok(ranges)
 }

@@ -11,7 +11,7 @@ pub mod choose;
 pub mod copy;
 pub mod image;
 pub mod mappings;
-pub mod pagemap;
+mod parallel;
 pub mod report;
 pub mod roots;
 mod settle;

@@ -60,7 +60,7 @@ pub fn take(
     options: Options,
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<Taken, Error> {
-    let attached = attach::attach(pid, attach::STARTING)?;
+    let attached = attach::attach_for_memory(pid, attach::STARTING)?;
     let layout = attached.sampler.layout().clone();
     let roots = roots::find(pid, layout.version, attached.sampler.runtime());
     let process = image::process(pid, attached.version.to_string());
@@ -69,21 +69,15 @@ pub fn take(
     let mut pause_ns = None;
     let mut tries = 0;
     let (mut copied, walk) = loop {
-        let prepared = Prepared::new(pid, options.limits).map_err(|e| copy_error(pid, e))?;
         let (copied, walk) = if options.pause {
+            let prepared = prepare(pid, options.limits)?;
             let (copied, ns) = stop::pause(pid, || prepared.copy(pid, memory, &mut progress))?;
             *pause_ns.get_or_insert(0) += ns;
             let copied = copied.map_err(|error| copy_error(pid, error))?;
             let walk = Walk::new(&copied.space, &layout, &roots, &regions(&copied.mappings));
             (copied, walk)
         } else {
-            let mut copied = prepared
-                .copy(pid, memory, &mut progress)
-                .map_err(|error| copy_error(pid, error))?;
-            let mut walk = Walk::new(&copied.space, &layout, &roots, &regions(&copied.mappings));
-            settle(pid, memory, &mut copied, &mut walk)
-                .map_err(|error| attach::read_error(pid, error))?;
-            (copied, walk)
+            copy_running(pid, memory, &layout, &roots, options.limits, &mut progress)?
         };
         tries += 1;
         let most = if options.pause { PAUSES } else { COPIES };
@@ -157,6 +151,27 @@ fn extend_brk(mappings: &mut [Mapping], end: Option<u64>) {
     };
     let limit = mappings.get(last + 1).map_or(u64::MAX, |next| next.start);
     mappings[last].end = mappings[last].end.max(end.min(limit));
+}
+
+fn prepare(pid: i32, limits: Limits) -> Result<Prepared, Error> {
+    Prepared::new(pid, limits).map_err(|error| copy_error(pid, error))
+}
+
+/// Copies a process while it runs, and again what changed meanwhile; walks both allocators.
+pub(crate) fn copy_running(
+    pid: i32,
+    memory: &mut FileMemory,
+    layout: &Layout,
+    roots: &Roots,
+    limits: Limits,
+    progress: impl FnMut(u64, u64),
+) -> Result<(Copied, Walk), Error> {
+    let mut copied = prepare(pid, limits)?
+        .copy(pid, memory, progress)
+        .map_err(|error| copy_error(pid, error))?;
+    let mut walk = Walk::new(&copied.space, layout, roots, &regions(&copied.mappings));
+    settle(pid, memory, &mut copied, &mut walk).map_err(|error| attach::read_error(pid, error))?;
+    Ok((copied, walk))
 }
 
 fn copy_error(pid: i32, error: CopyError) -> Error {

@@ -4,15 +4,15 @@
 //! and large blocks of malloc; then it is what most of it is.
 
 use onlooker_heap::gather::{Piece, gather};
-use onlooker_heap::pools;
+use onlooker_heap::pymalloc::{self, Geometry, POOL_HEADER_BYTES};
 use onlooker_unwinder::layout::Minor;
 use onlooker_unwinder::memory::{ReadMemory, u64_at};
 use serde::Serialize;
 
-use super::pagemap::PageMap;
-use super::smaps::Mapping;
 use crate::target;
 use crate::target::memory::FileMemory;
+use crate::target::pagemap::{PageMap, Runs};
+use crate::target::smaps::Mapping;
 
 const PAGE_BYTES: u64 = onlooker_heap::headers::PAGE_BYTES;
 /// Heaps of malloc's further arenas begin at multiples of this (glibc, `HEAP_MAX_SIZE`).
@@ -181,25 +181,24 @@ fn anonymous<M: ReadMemory>(
     if !mapping.is_writable() || !mapping.is_private() || mapping.sizes.rss_bytes == 0 {
         return Kind::Other;
     }
-    let Ok(pages) = pagemap.read(mapping.start, mapping.end) else {
+    let mut runs = Runs::default();
+    let read = pagemap.runs(mapping.start, mapping.end, &mut runs);
+    let resident = runs.resident;
+    if read.is_err() {
         return Kind::Other;
-    };
-    let resident = |addr: u64| {
-        let index = (addr - mapping.start) / PAGE_BYTES;
-        pages
-            .get(index as usize)
-            .is_some_and(|page| page.is_present())
-    };
-    let pool_bytes = pools::pool_bytes(version);
-    let first = mapping.start.next_multiple_of(pool_bytes);
-    let headers: Vec<Piece> = (first..mapping.end)
-        .step_by(pool_bytes as usize)
-        .filter(|addr| resident(*addr))
-        .map(|addr| Piece::new(addr, pools::HEADER_BYTES))
+    }
+    let geometry = Geometry::of(version);
+    let headers: Vec<Piece> = resident
+        .iter()
+        .flat_map(|(start, end)| {
+            let first = start.next_multiple_of(geometry.pool_bytes);
+            (first..*end).step_by(geometry.pool_bytes as usize)
+        })
+        .map(|addr| Piece::new(addr, POOL_HEADER_BYTES as u32))
         .collect();
     let mut found = 0;
     let read = gather(memory, &headers, |_, bytes| {
-        found += usize::from(bytes.is_some_and(|bytes| pools::is_pool(bytes, pool_bytes)));
+        found += usize::from(bytes.is_some_and(|bytes| pymalloc::is_pool(bytes, geometry)));
     });
     if read.is_ok() && found > 0 && found * 2 >= headers.len() {
         return Kind::Pymalloc;
@@ -210,7 +209,8 @@ fn anonymous<M: ReadMemory>(
     // `mchunk_size` of the chunk that the mapping begins with.
     let mut head = [0; 16];
     let start = onlooker_unwinder::memory::RemoteAddr(mapping.start);
-    let is_chunk = resident(mapping.start)
+    let begins = resident.first().is_some_and(|run| run.0 == mapping.start);
+    let is_chunk = begins
         && memory.read_exact(start, &mut head).is_ok()
         && u64_at(&head, 8).is_some_and(|size| {
             size & 7 == MMAPPED

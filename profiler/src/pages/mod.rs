@@ -1,16 +1,15 @@
 //! The pages of a process and of its workers: how much there is, what for, and what a worker
 //! shares with the process that it was forked from.
 //!
-//! [`smaps`] gives the sizes of mappings, [`kinds`] says what each is for, [`pagemap`] shows
-//! single pages, [`sharing`] puts those of a worker beside its parent's. [`Sharing::copied`] has
-//! the unshared pages one by one, for whoever knows which objects lie in them.
-//!
-//! [`Sharing::copied`]: sharing::Sharing::copied
+//! [`kinds`] says what each mapping is for, [`sharing`] puts single pages of a worker beside its
+//! parent's, [`frames`] knows who wrote them, [`contents`] compares the two copies, [`types`] says
+//! which objects lie in them.
 
+pub mod contents;
+pub mod frames;
 pub mod kinds;
-pub mod pagemap;
 pub mod sharing;
-pub mod smaps;
+pub mod types;
 
 use std::collections::BTreeMap;
 
@@ -18,10 +17,13 @@ use crate::attach;
 use crate::error::Error;
 use crate::target;
 use crate::target::memory::FileMemory;
+use crate::target::pagemap::PageMap;
+use crate::target::smaps::{self, Mapping, Sizes};
+use frames::FrameFlags;
 use kinds::{Interpreter, Kind};
-use pagemap::{FrameFlags, PageMap};
-use sharing::{Contents, Sharing, Split};
-use smaps::{Mapping, Sizes};
+use onlooker_heap::headers::{Contents, PAGE_BYTES};
+use onlooker_heap::unshared::{Page, Row};
+use sharing::{Sharing, Split};
 
 /// One process.
 #[derive(Debug)]
@@ -46,8 +48,22 @@ pub struct Worker {
     pub parent: i32,
     /// What it shares.
     pub sharing: Sharing,
-    /// What the copies of its unshared pages differ in.
-    pub contents: Contents,
+    /// Its unshared pages, compared with the parent's.
+    pub pages: Vec<Page>,
+    /// What lies in them; `None` where that is not known, or nobody asked.
+    pub types: Option<Vec<Row>>,
+}
+
+impl Worker {
+    /// What the copies of its unshared pages differ in, where the parent has one.
+    #[must_use]
+    pub fn contents(&self) -> Contents {
+        let (mut contents, mut new) = (Contents::default(), 0);
+        for page in &self.pages {
+            page.state.add_to(&mut contents, &mut new, PAGE_BYTES);
+        }
+        contents
+    }
 }
 
 impl Process {
@@ -68,10 +84,8 @@ impl Process {
         })
     }
 
-    /// Puts its pages beside those of the process that it was forked from.
-    ///
-    /// To be called before any memory of both is read by `process_vm_readv`, which unshares what
-    /// it reads ([`FileMemory`]).
+    /// Puts its pages beside those of the process that it was forked from. Nothing is unshared by
+    /// being looked at ([`FileMemory`]).
     ///
     /// # Errors
     /// [`Error::PageMap`] where the page maps may not be read; when one of both is gone.
@@ -79,15 +93,20 @@ impl Process {
         let memory = |pid| FileMemory::open(pid).map_err(|error| target::refused(pid, &error));
         let (ours, theirs) = (self.pagemap()?, parent.pagemap()?);
         let flags = FrameFlags::open();
-        let sharing = sharing::sharing(&self.mappings, ours, theirs, flags.as_ref())
-            .map_err(|error| self.no_pagemap(&error.to_string()))?;
-        let contents =
-            sharing::contents(&sharing.copied, memory(self.pid)?, &mut memory(parent.pid)?)
-                .map_err(|error| attach::read_error(self.pid, error))?;
+        let sharing = sharing::sharing(&self.mappings, ours, theirs, flags.as_ref()).map_err(
+            |error| match [self.pid, parent.pid].map(target::is_alive) {
+                [false, _] => Error::Exited { pid: self.pid },
+                [_, false] => Error::Exited { pid: parent.pid },
+                _ => self.no_pagemap(&error.to_string()),
+            },
+        )?;
+        let pages = contents::compare(&sharing.pages, memory(self.pid)?, &mut memory(parent.pid)?)
+            .map_err(|error| attach::read_error(self.pid, error))?;
         Ok(Worker {
             parent: parent.pid,
             sharing,
-            contents,
+            pages,
+            types: None,
         })
     }
 

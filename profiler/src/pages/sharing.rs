@@ -8,16 +8,12 @@
 
 use std::io;
 
-use onlooker_heap::gather::{Piece, gather};
-use onlooker_heap::headers::{Difference, LOOKAHEAD_BYTES, PAGE_BYTES, Types};
-use onlooker_unwinder::memory::{ReadError, ReadMemory};
+use onlooker_heap::headers::PAGE_BYTES;
 use serde::Serialize;
 
-use super::pagemap::{FrameFlags, Page, PageMap};
-use super::smaps::Mapping;
-
-/// Pages whose copies are compared at once.
-const BATCH_PAGES: usize = 1024;
+use super::frames::FrameFlags;
+use crate::target::pagemap::{Page, PageMap};
+use crate::target::smaps::Mapping;
 
 /// Why a page is not shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,17 +30,15 @@ pub enum Why {
     Unknown,
 }
 
-/// A page of a worker that its parent has too, and that is no longer shared.
+/// A page of a worker that is not shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Copied {
+pub struct Unshared {
     /// Its address, the same in both.
     pub addr: u64,
-    /// The index of its mapping.
-    pub mapping: usize,
-    /// Who wrote it.
+    /// Why it is not shared.
     pub why: Why,
     /// Whether the next page is resident in both, so that it may be read along.
-    next: bool,
+    pub(super) next: bool,
 }
 
 /// Bytes by why they are not shared.
@@ -80,23 +74,6 @@ impl Reasons {
     }
 }
 
-/// Bytes of copied pages by what the copies differ in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Contents {
-    /// Nothing: what was written was undone.
-    pub same: u64,
-    /// Counts of references only.
-    pub references: u64,
-    /// Headers of the collector only.
-    pub collector: u64,
-    /// Both of these only.
-    pub headers: u64,
-    /// Values.
-    pub values: u64,
-    /// Could not be compared: swapped out, or gone meanwhile.
-    pub unread: u64,
-}
-
 /// What a mapping, or several, share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Split {
@@ -116,71 +93,99 @@ pub struct Sharing {
     pub files: u64,
     /// Why the unshared bytes are.
     pub why: Reasons,
-    /// The unshared pages that the parent has too: the seam for whoever knows which objects lie
-    /// in them.
-    pub copied: Vec<Copied>,
-    /// Whether frames and marks could be seen.
+    /// The unshared pages one by one, by address.
+    pub pages: Vec<Unshared>,
+    /// Whether frames and marks could be seen, of every page: without CAP_SYS_ADMIN the kernel
+    /// gives zero for each frame.
     pub proven: bool,
 }
 
 /// Looks at every page of a worker and at the parent's page at the same address.
 ///
 /// # Errors
-/// What the kernel says about the page maps.
+/// What the kernel says about the page maps; `NotFound` when a process has ended.
 pub fn sharing(
     mappings: &[Mapping],
     worker: &PageMap,
     parent: &PageMap,
     flags: Option<&FrameFlags>,
 ) -> io::Result<Sharing> {
-    let mut sharing = Sharing {
-        proven: flags.is_some(),
-        mappings: vec![Split::default(); mappings.len()],
-        ..Sharing::default()
+    let mut look = Look {
+        flags,
+        sharing: Sharing {
+            mappings: vec![Split::default(); mappings.len()],
+            ..Sharing::default()
+        },
+        seen: false,
+        hidden: false,
     };
     for (index, mapping) in mappings.iter().enumerate() {
         // The vsyscall page lies in the kernel's half.
         if mapping.sizes.rss_bytes + mapping.sizes.swap_bytes == 0 || mapping.start >= 1 << 63 {
             continue;
         }
-        let ours = worker.read(mapping.start, mapping.end)?;
-        let mut theirs = parent.read(mapping.start, mapping.end)?;
-        theirs.resize(ours.len(), Page::default());
-        let resident = |i: usize| {
-            let both = ours.get(i).zip(theirs.get(i));
-            both.is_some_and(|(ours, theirs)| ours.is_present() && theirs.is_present())
-        };
-        let addresses = (mapping.start..).step_by(PAGE_BYTES as usize);
-        for (i, (page, addr)) in ours.iter().zip(addresses).enumerate() {
-            if !page.exists() {
-                continue;
+        let mut addr = mapping.start;
+        while addr < mapping.end {
+            let ours = worker.window(addr, mapping.end)?;
+            let theirs = parent.window(addr, mapping.end)?;
+            // What is not mapped has words too; a process without memory has ended.
+            if ours.is_empty() || ours.len() != theirs.len() {
+                return Err(io::ErrorKind::NotFound.into());
             }
-            if page.is_file() {
-                sharing.files += PAGE_BYTES;
-                continue;
-            }
-            let zero = |flags: &FrameFlags| page.frame().is_some_and(|f| flags.is_zero_page(f));
-            if flags.is_some_and(zero) {
-                continue;
-            }
-            let split = &mut sharing.mappings[index];
-            let Some(why) = why(*page, theirs[i], flags) else {
-                split.shared += PAGE_BYTES;
-                continue;
-            };
-            split.unshared += PAGE_BYTES;
-            sharing.why.add(why);
-            if why != Why::New && theirs[i].exists() {
-                sharing.copied.push(Copied {
-                    addr,
-                    mapping: index,
-                    why,
-                    next: resident(i + 1),
-                });
+            for (ours, theirs) in ours.into_iter().zip(theirs) {
+                look.at(index, addr, ours, theirs);
+                addr += PAGE_BYTES;
             }
         }
     }
-    Ok(sharing)
+    look.sharing.proven = flags.is_some() && look.seen && !look.hidden;
+    Ok(look.sharing)
+}
+
+struct Look<'a> {
+    flags: Option<&'a FrameFlags>,
+    sharing: Sharing,
+    /// Whether a frame was seen.
+    seen: bool,
+    /// Whether one was not.
+    hidden: bool,
+}
+
+impl Look<'_> {
+    /// One page, in the order of their addresses.
+    fn at(&mut self, mapping: usize, addr: u64, ours: Page, theirs: Page) {
+        let before = self.sharing.pages.last_mut();
+        if let Some(before) = before.filter(|before| before.addr + PAGE_BYTES == addr) {
+            before.next = ours.is_present() && theirs.is_present();
+        }
+        if !ours.exists() {
+            return;
+        }
+        if ours.is_file() {
+            self.sharing.files += PAGE_BYTES;
+            return;
+        }
+        for page in [ours, theirs] {
+            self.seen |= page.frame().is_some();
+            self.hidden |= page.is_present() && page.frame().is_none();
+        }
+        let zero = |flags: &FrameFlags| ours.frame().is_some_and(|f| flags.is_zero_page(f));
+        if self.flags.is_some_and(zero) {
+            return;
+        }
+        let split = &mut self.sharing.mappings[mapping];
+        let Some(why) = why(ours, theirs, self.flags) else {
+            split.shared += PAGE_BYTES;
+            return;
+        };
+        split.unshared += PAGE_BYTES;
+        self.sharing.why.add(why);
+        self.sharing.pages.push(Unshared {
+            addr,
+            why,
+            next: false,
+        });
+    }
 }
 
 /// Why a page of the worker is not the parent's; `None` when it is.
@@ -210,53 +215,4 @@ fn why(ours: Page, theirs: Page, flags: Option<&FrameFlags>) -> Option<Why> {
         _ if ours.is_present() && !ours.is_exclusive() => None,
         _ => Some(Why::Unknown),
     }
-}
-
-/// Compares the copies of the unshared pages.
-///
-/// # Errors
-/// When a process is gone or may not be read.
-pub fn contents<W: ReadMemory, P: ReadMemory>(
-    copied: &[Copied],
-    worker: W,
-    parent: &mut P,
-) -> Result<Contents, ReadError> {
-    let mut sums = Contents::default();
-    let mut types = Types::new(worker);
-    for batch in copied.chunks(BATCH_PAGES) {
-        let pieces: Vec<Piece> = batch
-            .iter()
-            .map(|page| {
-                let ahead = if page.next { LOOKAHEAD_BYTES } else { 0 };
-                Piece::new(page.addr, (PAGE_BYTES + ahead) as u32)
-            })
-            .collect();
-        let ours = copies(types.memory_mut(), &pieces)?;
-        let theirs = copies(parent, &pieces)?;
-        for (ours, theirs) in ours.iter().zip(&theirs) {
-            let sum = match ours.as_ref().zip(theirs.as_ref()) {
-                None => &mut sums.unread,
-                Some((ours, theirs)) => match types.compare(ours, theirs) {
-                    Difference::Nothing => &mut sums.same,
-                    Difference::References => &mut sums.references,
-                    Difference::Collector => &mut sums.collector,
-                    Difference::Headers => &mut sums.headers,
-                    Difference::Values => &mut sums.values,
-                },
-            };
-            *sum += PAGE_BYTES;
-        }
-    }
-    Ok(sums)
-}
-
-fn copies<M: ReadMemory>(
-    memory: &mut M,
-    pieces: &[Piece],
-) -> Result<Vec<Option<Vec<u8>>>, ReadError> {
-    let mut copies = Vec::with_capacity(pieces.len());
-    gather(memory, pieces, |_, bytes| {
-        copies.push(bytes.map(<[u8]>::to_vec));
-    })?;
-    Ok(copies)
 }

@@ -17,6 +17,8 @@ pub enum TargetMemory {
     Vectored(LiveMemory),
     /// One plain read for each segment.
     Plain(PlainMemory),
+    /// The same, and what a fork shares stays shared.
+    File(FileMemory),
 }
 
 /// Plain reads, through a crate that falls back to `/proc/PID/mem`.
@@ -48,6 +50,19 @@ impl TargetMemory {
             Err(_) => Err(ReadError::Denied),
         }
     }
+
+    /// The memory of `pid` through its file ([`FileMemory`]).
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn open_file(pid: i32, probe: Segment) -> Result<Self, ReadError> {
+        let mut memory = FileMemory::open(pid).map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => ReadError::Denied,
+            _ => ReadError::Gone,
+        })?;
+        memory.read(&[probe], &mut vec![0; probe.len as usize])?;
+        Ok(Self::File(memory))
+    }
 }
 
 impl ReadMemory for TargetMemory {
@@ -55,6 +70,7 @@ impl ReadMemory for TargetMemory {
         match self {
             Self::Vectored(memory) => memory.read(segments, buf),
             Self::Plain(memory) => memory.read(segments, buf),
+            Self::File(memory) => memory.read(segments, buf),
         }
     }
 }
@@ -106,6 +122,13 @@ impl FileMemory {
 }
 
 impl ReadMemory for FileMemory {
+    fn read(&mut self, segments: &[Segment], buf: &mut [u8]) -> Result<usize, ReadError> {
+        (&mut &*self).read(segments, buf)
+    }
+}
+
+/// Several threads may read at the same time.
+impl ReadMemory for &FileMemory {
     fn read(&mut self, segments: &[Segment], buf: &mut [u8]) -> Result<usize, ReadError> {
         let mut filled = 0;
         for segment in segments {

@@ -2,7 +2,9 @@
 
 pub mod maps;
 pub mod memory;
+pub mod pagemap;
 pub mod permission;
+pub mod smaps;
 pub mod threads;
 
 use std::fs;

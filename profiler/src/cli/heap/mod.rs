@@ -1,6 +1,5 @@
 //! `onlooker heap`: every live object of a process or of an image, and where its memory is.
 
-mod bar;
 mod diff;
 mod json;
 mod save;
@@ -13,9 +12,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::progress::Progress;
 use crate::error::Error;
 use crate::heap::{self, Limits, Options, Report, take};
-use bar::Bar;
 use diff::DiffArgs;
 use save::Save;
 use show::ShowArgs;
@@ -80,15 +79,17 @@ fn live(args: &HeapArgs, pid: i32) -> Result<u8, Error> {
     let limits = Limits {
         max_bytes: args.max_memory.unwrap_or_else(half_of_available),
     };
+    let progress = Progress::begin("attaching");
     let options = Options {
         limits,
         pause: args.pause,
         keep: output.is_some(),
     };
-    let mut bar = Bar::new("copying");
-    let taken = take(pid, options, |done, all| bar.show(done, all))?;
-    bar.end();
-    let kept = output.map_or(Ok(()), |output| output.write(&taken.image));
+    let taken = take(pid, options, |done, all| {
+        progress.bytes("copying", done, all, "counting objects");
+    })?;
+    let kept = output.map_or(Ok(()), |output| output.write(&taken.image, &progress));
+    drop(progress);
     // What was counted is worth telling, whatever became of the file.
     let code = show(args, &taken.report)?;
     kept.map(|()| code)
@@ -120,7 +121,7 @@ fn print(text: &str) -> Result<u8, Error> {
 }
 
 /// A number of bytes: a plain one, or with K, M, G or T.
-fn bytes(text: &str) -> Result<u64, String> {
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
         Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
@@ -136,7 +137,7 @@ fn bytes(text: &str) -> Result<u64, String> {
 }
 
 /// Half of `MemAvailable`, so that the census never is what makes a machine run out of memory.
-fn half_of_available() -> u64 {
+pub(super) fn half_of_available() -> u64 {
     use procfs::Current as _;
     let info = procfs::Meminfo::current().ok();
     info.and_then(|info| info.mem_available)

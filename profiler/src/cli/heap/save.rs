@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use onlooker_heap::image::{self, Image};
 
-use super::bar::Bar;
 use crate::cli::output::neighbour;
+use crate::cli::progress::Progress;
 use crate::cli::stop::Stop;
 use crate::error::Error;
 
@@ -78,18 +78,20 @@ impl Save {
     ///
     /// # Errors
     /// [`Error::Write`], [`Error::Interrupted`].
-    pub(super) fn write<B: AsRef<[u8]>>(self, image: &Image<B>) -> Result<(), Error> {
+    pub(super) fn write<B: AsRef<[u8]>>(
+        self,
+        image: &Image<B>,
+        progress: &Progress,
+    ) -> Result<(), Error> {
         let stop = Stop::install()?;
-        let mut bar = Bar::new("writing");
         let mut out = BufWriter::new(self.create()?);
         let written = image::write(image, &mut out, |done, all| {
-            bar.show(done, all);
+            progress.bytes("writing", done, all, "writing");
             if stop.asked() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
             Ok(())
         });
-        bar.end();
         let written = written.and_then(|()| fs::rename(&self.temporary, &self.path));
         written.map_err(|error| {
             let _ = fs::remove_file(&self.temporary);

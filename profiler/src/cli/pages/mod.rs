@@ -4,12 +4,18 @@ mod report;
 mod table;
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use clap::Args;
+use onlooker_heap::unshared::Row;
 
+use super::heap::{bytes, half_of_available};
+use super::progress::Progress;
 use crate::attach::{self, Attached};
 use crate::error::Error;
+use crate::heap::Limits;
 use crate::pages::kinds::Interpreter;
+use crate::pages::types::Known;
 use crate::pages::{Process, Worker};
 use crate::record::kin;
 use report::Report;
@@ -24,15 +30,22 @@ pub struct PagesArgs {
     /// would cost
     #[arg(long)]
     pub children: bool,
-    /// Machine-readable output
+    /// How many types of a worker's unshared pages the table shows
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub limit: usize,
+    /// Most memory that the copy of a worker may take, as 512M or 4G; objects in what does not fit
+    /// have no type [default: half of what is available]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub max_memory: Option<u64>,
+    /// Machine-readable output, with all types
     #[arg(short, long)]
     pub json: bool,
 }
 
 pub(super) fn run(args: &PagesArgs) -> Result<u8, Error> {
+    let progress = Progress::begin("looking at pages");
     let mut processes = family(args.pid, args.children)?;
-    // Before the interpreter is looked for: reading shared memory for that would unshare some.
-    let workers: Vec<Option<Worker>> = processes
+    let mut workers: Vec<Option<Worker>> = processes
         .iter()
         .map(|(parent, process)| {
             let parent = &processes[(*parent)?].1;
@@ -42,18 +55,39 @@ pub(super) fn run(args: &PagesArgs) -> Result<u8, Error> {
                 .ok()
         })
         .collect();
-    let root = interpreter(&attach::attach(args.pid, attach::STARTING)?);
+    let hidden = workers
+        .iter()
+        .flatten()
+        .any(|worker| !worker.sharing.proven);
+    // The table has it beside the figures.
+    if hidden && args.json {
+        progress.aside(|| {
+            eprintln!(
+                "onlooker: page frames are hidden (they need root with CAP_SYS_ADMIN, Linux 5.19): whether \
+                 another process maps a page decides whether it is shared, and who wrote it is \
+                 unknown; what the copies differ in is compared all the same"
+            );
+        });
+    }
+    let attached = attach::attach_for_memory(args.pid, attach::STARTING)?;
+    let root = interpreter(&attached);
     let known: Vec<Option<Interpreter>> = processes
         .iter()
         .map(|(_, process)| {
             if process.maps_as(&processes[0].1, root.runtime) {
                 return Some(root.clone());
             }
-            // It runs another program, so that it shares nothing that reading could unshare.
-            let attached = attach::attach_once(process.pid).ok()?;
+            // It runs another program.
+            let attached = attach::attach_for_memory(process.pid, Duration::ZERO).ok()?;
             Some(interpreter(&attached))
         })
         .collect();
+    for (((_, process), worker), known) in processes.iter().zip(&mut workers).zip(&known) {
+        if let Some(worker) = worker.as_mut().filter(|_| known.as_ref() == Some(&root)) {
+            worker.types = types(&attached, process.pid, worker, args, &progress);
+        }
+    }
+    drop(progress);
     let mut report = Report::default();
     for (((_, process), worker), known) in processes.iter_mut().zip(&workers).zip(known) {
         process.set_interpreter(known);
@@ -62,7 +96,7 @@ pub(super) fn run(args: &PagesArgs) -> Result<u8, Error> {
     let text = if args.json {
         serde_json::to_string(&report).map_err(|e| Error::Report(e.to_string()))? + "\n"
     } else {
-        table::render(&report)
+        table::render(&report, args.limit)
     };
     match io::stdout().write_all(text.as_bytes()) {
         // `onlooker pages | head` is no failure.
@@ -72,6 +106,40 @@ pub(super) fn run(args: &PagesArgs) -> Result<u8, Error> {
             kept: String::new(),
         }),
         _ => Ok(0),
+    }
+}
+
+/// The types in a worker's unshared pages; `None` where no census can be taken of it, which is told.
+fn types(
+    attached: &Attached,
+    pid: i32,
+    worker: &Worker,
+    args: &PagesArgs,
+    progress: &Progress,
+) -> Option<Vec<Row>> {
+    let limits = Limits {
+        max_bytes: args.max_memory.unwrap_or_else(half_of_available),
+    };
+    let what = format!("copying worker {pid}");
+    let taken = Known::of(attached).types(pid, limits, &worker.pages, |done, all| {
+        progress.bytes(&what, done, all, "counting objects");
+    });
+    match taken {
+        Ok((rows, left_out_bytes)) => {
+            if left_out_bytes > 0 {
+                progress.aside(|| {
+                    eprintln!(
+                        "onlooker: {left_out_bytes} bytes of worker {pid} are more than \
+                         --max-memory: what lies in them has no type"
+                    );
+                });
+            }
+            Some(rows)
+        }
+        Err(error) => {
+            progress.aside(|| complain(&error));
+            None
+        }
     }
 }
 

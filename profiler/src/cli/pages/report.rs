@@ -1,11 +1,13 @@
 //! What `onlooker pages` prints, as values.
 
+use onlooker_heap::headers::Contents;
+use onlooker_heap::unshared::Row;
 use serde::Serialize;
 
 use crate::pages::kinds::Kind;
-use crate::pages::sharing::{Contents, Reasons, Split};
-use crate::pages::smaps::Sizes;
+use crate::pages::sharing::{Reasons, Split};
 use crate::pages::{Process, Worker};
+use crate::target::smaps::Sizes;
 
 /// All processes, the one that was asked for first.
 #[derive(Debug, Default, Serialize)]
@@ -45,10 +47,73 @@ pub(super) struct WorkerReport {
     /// Why the unshared bytes are.
     pub(super) why: Reasons,
     /// What the copies of those differ in that the parent has too.
-    pub(super) contents: Contents,
+    pub(super) contents: ContentsReport,
     /// What `gc.freeze()` before the fork would have saved: at least, at most.
     pub(super) freeze_saves_bytes: [u64; 2],
     pub(super) kinds: Vec<SplitReport>,
+    /// What lies in the unshared pages, most bytes first; null where no census could be taken.
+    pub(super) types: Option<Vec<TypeReport>>,
+}
+
+/// Bytes of unshared pages that the parent has too, by what the two copies differ in.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct ContentsReport {
+    pub(super) same: u64,
+    pub(super) references: u64,
+    pub(super) collector: u64,
+    pub(super) headers: u64,
+    pub(super) values: u64,
+    pub(super) unread: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct TypeReport {
+    #[serde(rename = "type")]
+    pub(super) name: String,
+    /// Of its blocks in unshared pages: `new` and all `contents` together.
+    pub(super) bytes: u64,
+    pub(super) pages: u64,
+    pub(super) new: u64,
+    pub(super) contents: ContentsReport,
+    pub(super) written: WrittenReport,
+}
+
+/// Blocks that differ from the parent's themselves.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct WrittenReport {
+    pub(super) references: u64,
+    pub(super) collector: u64,
+    pub(super) values: u64,
+}
+
+impl From<Contents> for ContentsReport {
+    fn from(contents: Contents) -> Self {
+        Self {
+            same: contents.same,
+            references: contents.references,
+            collector: contents.collector,
+            headers: contents.headers,
+            values: contents.values,
+            unread: contents.unread,
+        }
+    }
+}
+
+impl From<&Row> for TypeReport {
+    fn from(row: &Row) -> Self {
+        Self {
+            name: row.what.name(),
+            bytes: row.bytes,
+            pages: row.pages,
+            new: row.new,
+            contents: row.contents.into(),
+            written: WrittenReport {
+                references: row.written.references,
+                collector: row.written.collector,
+                values: row.written.values,
+            },
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -114,7 +179,7 @@ impl ProcessReport {
 
 impl WorkerReport {
     fn new(process: &Process, worker: &Worker) -> Self {
-        let (sharing, contents) = (&worker.sharing, worker.contents);
+        let (sharing, contents) = (&worker.sharing, worker.contents());
         let kinds = process.splits(sharing).into_iter();
         let kinds = kinds.map(|(kind, split)| SplitReport { kind, split });
         Self {
@@ -124,11 +189,12 @@ impl WorkerReport {
             unshared_bytes: sharing.why.total(),
             file_bytes: sharing.files,
             why: sharing.why,
-            contents,
+            contents: contents.into(),
             // Pages that are the same again were written by the collector or by counts of
             // references that went up and down: nobody can tell afterwards.
             freeze_saves_bytes: [contents.collector, contents.collector + contents.same],
             kinds: kinds.collect(),
+            types: (worker.types.as_ref()).map(|rows| rows.iter().map(TypeReport::from).collect()),
         }
     }
 }

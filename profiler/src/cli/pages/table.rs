@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use onlooker_flamegraph::units;
 
-use super::report::{ProcessReport, Report, WorkerReport};
+use super::report::{ProcessReport, Report, TypeReport, WorkerReport};
 use crate::cli::printable;
-use crate::pages::smaps::Sizes;
+use crate::target::smaps::Sizes;
 
-pub(super) fn render(report: &Report) -> String {
+pub(super) fn render(report: &Report, limit: usize) -> String {
     let mut text = String::new();
     for process in &report.processes {
         if !text.is_empty() {
@@ -17,6 +17,7 @@ pub(super) fn render(report: &Report) -> String {
         sizes(&mut text, process);
         if let Some(worker) = &process.worker {
             sharing(&mut text, worker);
+            types(&mut text, worker, limit);
         }
     }
     if let Some(family) = report.family {
@@ -80,8 +81,8 @@ fn sharing(text: &mut String, worker: &WorkerReport) {
     if !worker.proven {
         let _ = writeln!(
             text,
-            "  (page frames are hidden: who else maps a page decides, who wrote it is unknown; run \
-             as root)"
+            "  (page frames are hidden: who else maps a page decides, who wrote it is unknown; they \
+             need root with CAP_SYS_ADMIN, Linux 5.19)"
         );
     }
     let why = worker.why;
@@ -122,6 +123,38 @@ fn sharing(text: &mut String, worker: &WorkerReport) {
         bytes(least),
         bytes(most)
     );
+}
+
+/// Whose memory is not shared any more: the bytes of each type in such pages, and by what the pages
+/// differ in from the parent's.
+fn types(text: &mut String, worker: &WorkerReport, limit: usize) {
+    let Some(types) = &worker.types else {
+        return;
+    };
+    let _ = writeln!(
+        text,
+        "  {:<32} {:>10} {:>8} {:>10} {:>10} {:>10} {:>10}",
+        "not shared by type", "bytes", "pages", "new", "undone", "headers", "values"
+    );
+    for row in types.iter().take(limit) {
+        let TypeReport { contents, .. } = row;
+        // Counts of references and headers of the collector, and nothing else.
+        let headers = contents.references + contents.collector + contents.headers;
+        let _ = writeln!(
+            text,
+            "  {:<32} {:>10} {:>8} {:>10} {:>10} {:>10} {:>10}",
+            printable(&row.name),
+            bytes(row.bytes),
+            row.pages,
+            bytes(row.new),
+            bytes(contents.same),
+            bytes(headers),
+            bytes(contents.values)
+        );
+    }
+    if let Some(more) = types.len().checked_sub(limit).filter(|more| *more > 0) {
+        let _ = writeln!(text, "  … and {more} more (--limit)");
+    }
 }
 
 /// What is not zero, in one line.

@@ -12,6 +12,7 @@ use onlooker_recording::tables::WeightKind;
 use serde::Serialize;
 
 use super::output::Output;
+use super::progress::Progress;
 use super::report::{self, Report, Wanted};
 use crate::attach;
 use crate::error::Error;
@@ -117,8 +118,10 @@ fn show(args: &TracemallocArgs, pid: i32) -> Result<u8, Error> {
         }
         None => None,
     };
-    let mut attached = attach::attach(pid, attach::STARTING)?;
+    let progress = Progress::begin("reading the tables of tracemalloc");
+    let mut attached = attach::attach_for_memory(pid, attach::STARTING)?;
     let (snapshot, quality) = tracemalloc::read(&mut attached)?;
+    drop(progress);
     let origin = Origin {
         pid,
         python: attached.version.to_string(),
