@@ -102,6 +102,7 @@ fn beyond_copy(target: &Target) -> u64 {
             max_bytes: u64::MAX,
         },
         pause: false,
+        keep: false,
     };
     // The high-water mark begins anew (proc(5), `clear_refs`).
     fs::write("/proc/self/clear_refs", "5").expect("clear_refs");
@@ -109,7 +110,7 @@ fn beyond_copy(target: &Target) -> u64 {
     let taken = take(target.pid().cast_signed(), options, |_, _| {}).expect("a census");
     let most = status("VmHWM:");
     most.saturating_sub(before)
-        .saturating_sub(taken.space.len_bytes())
+        .saturating_sub(taken.image.space.len_bytes())
 }
 
 /// A figure of this process, in bytes.
