@@ -30,7 +30,7 @@ impl<M: ReadMemory> Sampler<M> {
         if thread.copies < 2 {
             return;
         }
-        let answers = (1..thread.compared()).map(|number| {
+        let answers = (1..thread.compared).map(|number| {
             let copy = self.snapshot.later_copy(Group::thread(index), number);
             compare(&copy, thread, &self.layout)
         });

@@ -158,7 +158,7 @@ impl<M: ReadMemory> Sampler<M> {
         used: &mut usize,
     ) -> Result<Option<Sight>, ReadError> {
         let units = self.snapshot.units();
-        let copies = usize::from(self.threads[index].compared());
+        let copies = usize::from(self.threads[index].compared);
         let attempts = (units + 1).saturating_sub(copies).max(1);
         while self.next_attempt < attempts {
             self.snapshot.select(self.next_attempt);
@@ -244,7 +244,7 @@ impl<M: ReadMemory> Sampler<M> {
         let Some(first) = view.bytes(slot.segment.addr, len) else {
             return Sight::Astray;
         };
-        for number in 1..thread.compared() {
+        for number in 1..thread.compared {
             let copy = self.snapshot.later_copy(Group::thread(index), number);
             match copy.bytes(slot.segment.addr, len) {
                 None => return Sight::Astray,

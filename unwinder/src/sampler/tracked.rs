@@ -68,6 +68,8 @@ pub struct Thread {
     pub(super) calls: u32,
     /// How often its stack is read in one call.
     pub(super) copies: u8,
+    /// How many of these must agree.
+    pub(super) compared: u8,
     /// Where its top is expected.
     pub(super) top: Top,
     pub(super) seen: bool,
@@ -98,6 +100,7 @@ impl Thread {
             samples: 0,
             calls: 0,
             copies: 1,
+            compared: 1,
             top: Top::default(),
             seen: false,
             chain: None,
@@ -118,16 +121,6 @@ impl Thread {
         self.outcome = None;
     }
 
-    /// How many copies of its top must agree: where they are long, reading two takes as much time
-    /// as three short ones.
-    pub(super) fn compared(&self) -> u8 {
-        if self.top.sweeps() {
-            self.copies.min(2)
-        } else {
-            self.copies
-        }
-    }
-
     /// Before a sample.
     pub(super) fn begin(&mut self) {
         let whole = self.is_whole();
@@ -138,6 +131,8 @@ impl Thread {
         self.chunk_error = None;
         self.outcome = None;
         self.copies_agree = None;
+        // Where they are long, reading two takes as much time as three short ones.
+        self.compared = self.copies.min(if self.top.sweeps() { 2 } else { u8::MAX });
         self.calls = 0;
         self.seen = false;
         self.chain = None;
