@@ -77,7 +77,9 @@ fn formats_by_extension_and_by_name() {
         let mut lines = [0, 0];
         for stack in collapsed(text).keys() {
             for frame in stack.split(';') {
-                let (name, place) = frame.rsplit_once(" (").expect("name (file:line)");
+                let (name, place) = frame
+                    .rsplit_once(" (")
+                    .unwrap_or_else(|| panic!("no file of {frame:?}: {stack}"));
                 assert!(!name.is_empty() && place.ends_with(')'), "{stack}");
                 assert!(!place.starts_with('/'), "short file names: {stack}");
                 // An instruction that belongs to no line has none, as py-spy writes it.

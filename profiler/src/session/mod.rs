@@ -45,11 +45,11 @@ const CODES_MOVE_FOR: Duration = Duration::from_secs(10);
 /// beyond [`FAST_HZ`] that time is what limits the rate.
 const COPIES: u8 = 3;
 const FAST_COPIES: u8 = 2;
-/// Tries between two looks at the clock.
+/// Tries before a stack is judged although its copies differ.
 const TRIES_AT_ONCE: usize = 16;
-/// One sample is tried for half of the time to the next, within these bounds.
-const SHORTEST_PATIENCE: Duration = Duration::from_micros(200);
-const LONGEST_PATIENCE: Duration = Duration::from_millis(5);
+/// Calls for one thread in one sample: a target that changes its mappings all the time makes each
+/// of them wait.
+const CALLS_FOR_ONE: u64 = 40;
 /// A stack that did not change in so many attempts rests.
 const CALM_AFTER: u8 = 8;
 /// One frame that runs Python code.
@@ -136,12 +136,12 @@ pub struct Session {
     places: Vec<usize>,
     /// Threads of the sampler whose stacks are not accepted yet.
     pending: Vec<usize>,
+    /// Those of them that wait for their turn.
+    waiting: Vec<usize>,
     /// Whether samples come so fast that not everything is read again for each of them.
     fast: bool,
     /// Whether a call may serve samples to come.
     ahead: bool,
-    /// When it is enough of trying again.
-    patience: Duration,
     lists_read: Option<Instant>,
     codes_read: Option<Instant>,
     codes_moved: Option<Instant>,
@@ -173,10 +173,9 @@ impl Session {
             stacks: Vec::new(),
             places: Vec::new(),
             pending: Vec::new(),
+            waiting: Vec::new(),
             fast: rate_hz > FAST_HZ,
             ahead: rate_hz.is_infinite(),
-            patience: Duration::from_secs_f64(0.5 / rate_hz)
-                .clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE),
             lists_read: None,
             codes_read: None,
             codes_moved: None,
@@ -338,25 +337,50 @@ impl Session {
         self.attempts_of_pending(now, tries, 1)
     }
 
-    /// The pending threads, until all are accepted or `tries` are used, of which `used` are.
+    /// The pending threads, until all are accepted or `tries` are used for one, of which `used`
+    /// are: together at first, then each alone.
     fn attempts_of_pending(
+        &mut self,
+        now: Instant,
+        tries: usize,
+        used: usize,
+    ) -> Result<(), ReadError> {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut used = used;
+        if used == 0 && self.pending.len() > 1 {
+            self.sampler.sample_some(&self.pending, 1)?;
+            used = 1;
+            self.judge(now, used == tries)?;
+        }
+        waiting.clone_from(&self.pending);
+        let mut result = Ok(());
+        waiting.retain(|index| {
+            if result.is_ok() {
+                self.pending.clear();
+                self.pending.push(*index);
+                result = self.attempts_of_one(now, tries, used);
+            }
+            !self.pending.is_empty()
+        });
+        std::mem::swap(&mut self.pending, &mut waiting);
+        self.waiting = waiting;
+        result
+    }
+
+    /// The one thread that is pending, until it is accepted.
+    fn attempts_of_one(
         &mut self,
         now: Instant,
         tries: usize,
         mut used: usize,
     ) -> Result<(), ReadError> {
-        while used < tries && !self.pending.is_empty() {
-            // A target that changes its mappings all the time makes every read wait.
-            let late = used > TRIES_AT_ONCE && now.elapsed() > self.patience;
-            let next = if late { 1 } else { TRIES_AT_ONCE };
-            used += self
-                .sampler
-                .sample_some(&self.pending, next.min(tries - used))?;
-            let last = late || used >= tries;
+        let before = self.cost(Class::Stacks).calls;
+        let mut last = used >= tries;
+        while !last && !self.pending.is_empty() {
+            let next = TRIES_AT_ONCE.min(tries - used);
+            used += self.sampler.sample_some(&self.pending, next)?;
+            last = used >= tries || self.cost(Class::Stacks).calls - before >= CALLS_FOR_ONE;
             self.judge(now, last)?;
-            if last {
-                break;
-            }
         }
         self.retries += used.saturating_sub(1) as u64;
         Ok(())
