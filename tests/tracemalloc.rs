@@ -147,7 +147,11 @@ fn a_target_that_allocates_all_the_time_is_read() {
             number(&document, "/unread/torn_buckets") * 64 + number(&document, "/unread/stale");
         for site in &told.sites {
             let (count, bytes) = line_of(&document, &told.file, site.line);
-            assert!(count <= site.count && bytes <= site.bytes, "{site:?}");
+            // Of what came and went during the read a thousandth may pass for more.
+            assert!(
+                count <= site.count + site.count / 1000 && bytes <= site.bytes + site.bytes / 1000,
+                "{count} blocks, {bytes} bytes of {site:?}"
+            );
             assert!(
                 site.count - count <= missing,
                 "{count} of {site:?}, {missing} missing"
