@@ -107,7 +107,7 @@ impl ReadPlan {
 
     /// Notes that all slots so far are one unit, and adds it until there are `count`.
     pub(crate) fn repeat(&mut self, count: usize) {
-        let bytes = self.slots.iter().map(|s| s.segment.len as usize).sum();
+        let bytes = self.bytes();
         self.unit = Unit { bytes, count };
         let len = self.slots.len();
         for number in 1..count {
@@ -117,6 +117,11 @@ impl ReadPlan {
                 self.slots.push(Slot { copy, ..slot });
             }
         }
+    }
+
+    /// Bytes of all slots.
+    pub(crate) fn bytes(&self) -> usize {
+        self.slots.iter().map(|s| s.segment.len as usize).sum()
     }
 
     /// What its beginning consists of.

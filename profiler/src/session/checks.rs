@@ -94,8 +94,8 @@ fn ends_at_a_root(evidence: &Evidence<'_>) -> bool {
     }
 }
 
-/// All copies of its moving part, read in one call, agree; or it is link by link the stack of
-/// the sample before.
+/// All copies of its moving part, read in one call, agree, and the part that was read once belongs
+/// to them; or it is link by link the stack of the sample before.
 fn still_the_same(evidence: &Evidence<'_>) -> bool {
     evidence
         .thread

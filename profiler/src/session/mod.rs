@@ -304,6 +304,7 @@ impl Session {
     /// When the process is gone or may not be read.
     pub fn sample_of(&mut self, tstates: &[RemoteAddr], tries: usize) -> Result<(), Error> {
         self.sampled = Instant::now();
+        self.sampler.forget_attempts();
         self.rest.read(false);
         for stack in &mut self.stacks {
             stack.current = false;
@@ -319,13 +320,13 @@ impl Session {
     /// All threads once, then those again that were not accepted.
     fn attempts(&mut self, tries: usize) -> Result<(), ReadError> {
         let now = Instant::now();
+        if !self.ahead {
+            self.sampler.forget_attempts();
+        }
         let known = self.fast && self.lists_read.is_some_and(|read| now - read < LISTS_EVERY);
         if known {
             self.pending.clear();
             self.pending.extend(0..self.sampler.threads().len());
-            if !self.ahead {
-                self.sampler.forget_attempts();
-            }
             return self.attempts_of_pending(now, tries, 0);
         }
         self.lists_read = Some(now);
@@ -454,6 +455,10 @@ impl Session {
         let refreshed = self.codes.refresh(memory, &layout);
         memory.set_class(class);
         let refreshed = refreshed?;
+        if refreshed.slots_changed || refreshed.new > 0 || refreshed.invalid > 0 {
+            // What was read before is not to be shown under names that came after it.
+            self.sampler.forget_attempts();
+        }
         if refreshed.slots_changed {
             self.codes_moved = Some(now);
             self.stacks

@@ -5,12 +5,15 @@
 //! the rest was read. The newest frame's instruction moves all the time and proves nothing.
 
 use super::Sampler;
+use super::settle::top_slot;
 use super::tracked::Thread;
 use crate::frames::{RawFrame, is_entry, objects};
 use crate::layout::{Frames, Layout};
 use crate::memory::{Lookup, ReadMemory, RemoteAddr, i32_at, u64_at};
 use crate::plan::Group;
 
+/// So far up in what is read again and again frames must be the same in all attempts.
+const JOINT_BYTES: u64 = 1 << 10;
 /// Frames outside the chunks that are so near the top must be in all copies.
 const MOVING_FRAMES: usize = 16;
 
@@ -35,10 +38,57 @@ impl<M: ReadMemory> Sampler<M> {
             compare(&copy, thread, &self.layout)
         });
         let answer = answers.into_iter().find(|answer| *answer != Answer::Same);
-        self.threads[index].copies_agree = Some(answer.is_none());
+        let agree = answer.is_none() && self.is_joined(index);
+        self.threads[index].copies_agree = Some(agree);
         if answer == Some(Answer::Missing) {
             self.changed();
         }
+    }
+}
+
+impl<M: ReadMemory> Sampler<M> {
+    /// What is read once, deeper in the stack, is read behind all attempts of a call. Whether it
+    /// belongs to this one: the lowest frames above it were there from the one to the other.
+    fn is_joined(&self, index: usize) -> bool {
+        let thread = &self.threads[index];
+        let (Some(last), Some(newest), Frames::Interpreter(layout)) = (
+            self.snapshot.units().checked_sub(1),
+            thread.chunks.first(),
+            &self.layout.frames,
+        ) else {
+            return true;
+        };
+        let Some(top) = top_slot(&self.some_plan).map(|slot| slot.segment) else {
+            return true;
+        };
+        if top.addr <= newest.addr && thread.chunks.len() == 1 {
+            return true;
+        }
+        let view = self.snapshot.unit(Group::thread(index), last);
+        let end = top.addr.0.saturating_add(u64::from(top.len));
+        let mut inside = (1..thread.frames.len()).rev().filter(|at| {
+            let addr = thread.frames[*at].addr;
+            addr >= top.addr && addr.0 < end
+        });
+        // The lowest, and others as far up as they are near it.
+        let Some(lowest) = inside.next() else {
+            return true;
+        };
+        let near = |at: &usize| thread.frames[*at].addr.0 < top.addr.0 + JOINT_BYTES;
+        std::iter::once(lowest)
+            .chain(inside.take_while(near))
+            .all(|at| {
+                let frame = &thread.frames[at];
+                let bytes = view.bytes(frame.addr, layout.header_bytes as usize);
+                bytes.is_some_and(|bytes| {
+                    let word = |offset| u64_at(bytes, offset).unwrap_or_default();
+                    let code = word(layout.code) & !layout.code_tag_mask;
+                    let next = thread.frames.get(at + 1);
+                    (frame.code.is_null() || code == frame.code.0)
+                        && word(layout.instr) == frame.instr
+                        && next.is_none_or(|next| word(layout.previous) == next.addr.0)
+                })
+            })
     }
 }
 

@@ -16,6 +16,8 @@ const TWICE_FRAMES: usize = 32;
 const PLAN_CHUNKS_BYTES: u64 = 256 << 20;
 /// What takes more segments is not read several times over in one call.
 const MAX_UNIT_SLOTS: usize = 6;
+/// A call that reads more of them takes too long for what is read behind them.
+const MAX_UNITS_BYTES: usize = 64 << 10;
 /// Neighbours with a smaller gap are read as one segment: a segment costs as much as one page
 /// more, or as copying some kilobytes.
 const MERGE_GAP_BYTES: u64 = 2 << 10;
@@ -101,7 +103,9 @@ impl<M: ReadMemory> Sampler<M> {
         others(&mut |_, _| runs += 1);
         let slots = fill.plan.slots().len();
         if units > 1 && slots <= MAX_UNIT_SLOTS && !is_array(thread) {
-            fill.plan.repeat(units);
+            let most = MAX_UNITS_BYTES / fill.plan.bytes().max(1);
+            let least = usize::from(thread.copies) + 1;
+            fill.plan.repeat(units.min(most.max(least)));
         }
         for copy in 1..thread.copies {
             if fill.plan.unit().count > 0 {
@@ -125,8 +129,8 @@ impl<M: ReadMemory> Sampler<M> {
             }
         }
         if !rooted {
-            // An entry frame is not read twice: its neighbours in the chunk are, and between
-            // two calls of the same caller it is the same.
+            // An entry frame is not read twice: its neighbours in the chunk are, and where they
+            // lie side by side, what is between them is what it was.
             entries(&mut |addr, len| fill.push(0, Purpose::Frame, addr, len));
         }
         // The rest of the newest chunk, its header among it. One frame more than is needed, so
@@ -190,7 +194,7 @@ impl Filler<'_> {
     }
 }
 
-fn is_array(thread: &Thread) -> bool {
+pub(super) fn is_array(thread: &Thread) -> bool {
     thread
         .chunks
         .first()

@@ -8,6 +8,7 @@ use crate::datastack::{Chunk, ChunkKind};
 use crate::frames::{Cut, is_entry, objects};
 use crate::layout::{FrameRoot, Frames, Layout};
 use crate::memory::{ReadMemory, RemoteAddr};
+use crate::plan::Group;
 use crate::threads::Root;
 
 /// So many pieces outside the chunks are read on although the last sample did not need them: a
@@ -42,6 +43,9 @@ impl<M: ReadMemory> Sampler<M> {
 
     /// Notes what a thread needs.
     pub(super) fn learn(&mut self, index: usize) {
+        if self.snapshot.is_short(Group::thread(index)) {
+            self.forget_missing(index);
+        }
         let thread = &mut self.threads[index];
         // A cut stack says nothing about what a whole one needs, but for one that only took too
         // many calls: it goes on from there.
@@ -50,6 +54,20 @@ impl<M: ReadMemory> Sampler<M> {
             if learn_outside(thread, &self.layout) || chunks {
                 self.changed();
             }
+        }
+    }
+}
+
+impl<M: ReadMemory> Sampler<M> {
+    /// Drops pieces outside of the chunks that cannot be read any more: each of them would end a
+    /// call.
+    fn forget_missing(&mut self, index: usize) {
+        let view = self.snapshot.view(Group::thread(index));
+        let outside = &mut self.threads[index].learned.outside;
+        let before = outside.len();
+        outside.retain(|piece| view.holds(piece.addr));
+        if outside.len() < before {
+            self.changed();
         }
     }
 }

@@ -50,8 +50,6 @@ pub struct Sampler<M> {
     some_attempts: usize,
     /// The first attempt of the last call that was not looked at.
     next_attempt: usize,
-    /// How many slots of its plan it has done with.
-    done: usize,
     /// Whether a call may serve samples to come.
     ahead: bool,
     /// Nothing but one thread state.
@@ -84,7 +82,6 @@ impl<M: ReadMemory> Sampler<M> {
             some_dirty: true,
             some_attempts: 1,
             next_attempt: usize::MAX,
-            done: 0,
             ahead: false,
             aim_plan: ReadPlan::default(),
             leave_locks: false,
@@ -318,6 +315,8 @@ impl<M: ReadMemory> Sampler<M> {
             if self.misses.is_empty() || self.snapshot.bytes() > MAX_SAMPLE_BYTES {
                 break;
             }
+            // What is left of the call would be walked with pieces of another instant.
+            self.forget_attempts();
             self.fetch_misses()?;
         }
         for index in some {

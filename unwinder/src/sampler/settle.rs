@@ -8,13 +8,14 @@
 //! ```
 //! An attempt is good when the top is the same in the next one or two: whether it is, is seen
 //! without a walk, along the links of its frames. So a new attempt costs two segments and no call.
-//! Where as many samples are wanted as there can be, the other attempts of a call are the next
-//! samples, each of an instant of its own.
+//! What is left of a call when one was good serves the tries of the same sample; where as many
+//! samples are wanted as there can be, also the next samples, each of an instant of its own.
 //!
 //! A top that is not where it was expected is looked for: the thread state alone is read, and the
 //! next call is laid out around what it says, wider.
 
 use super::Sampler;
+use super::lay_out::is_array;
 use super::tracked::Thread;
 use crate::datastack::{Chunk, ChunkKind, DataStackState, HEADER_BYTES};
 use crate::layout::{Frames, InterpreterFrame};
@@ -22,11 +23,9 @@ use crate::memory::{Lookup, ReadError, ReadMemory, RemoteAddr, u64_at};
 use crate::plan::{Group, Purpose, ReadPlan, Slot};
 use crate::threads::{self, Root};
 
-/// So far up in the part that is read again and again frames must be the same in all attempts.
-const JOINT_BYTES: u64 = 1 << 10;
 /// Chunks that are pushed between two looks at a thread.
 const MAX_PUSHED: usize = 16;
-/// Attempts of one call.
+/// Attempts of one call, where they are short.
 const ATTEMPTS: usize = 12;
 /// See [`Top`].
 const ABOVE_BYTES: u64 = 1 << 10;
@@ -63,8 +62,8 @@ impl Top {
         ABOVE_BYTES << self.wide
     }
 
-    /// Bytes below the top that are read several times: frames further down do not change within
-    /// the microsecond that takes.
+    /// Bytes below the top that are read several times. That frames further down stay as long is
+    /// seen at the lowest of these (`copies.rs`).
     pub(super) fn below(self) -> u64 {
         BELOW_BYTES << self.wide
     }
@@ -117,10 +116,7 @@ impl<M: ReadMemory> Sampler<M> {
             return Ok(1);
         };
         let mut used = 0;
-        if self.next_attempt != usize::MAX
-            && let Some(last) = self.look(index, tries, &mut used)?
-        {
-            self.finish(index, last)?;
+        if self.next_attempt != usize::MAX && self.look(index, tries, &mut used)? {
             return Ok(used);
         }
         if self.threads[index].top.sweeps() {
@@ -129,15 +125,40 @@ impl<M: ReadMemory> Sampler<M> {
         loop {
             let attempts = if self.ahead || used > 0 { ATTEMPTS } else { 1 };
             self.lay_out_some(some, attempts);
+            self.forget_attempts();
             let groups = self.threads.len() + 1;
             let plan = &self.some_plan;
-            self.done = self.snapshot.begin(&mut self.memory, plan, groups)?;
+            let done = self.snapshot.begin(&mut self.memory, plan, groups)?;
+            if self.is_outside_missing(done) {
+                // Gone for good: the walk says what it still needs, and the next plan lacks it.
+                let rest = &self.some_plan.slots()[done..];
+                self.snapshot.fetch(&mut self.memory, rest)?;
+                return Ok(used + 1);
+            }
             self.next_attempt = 0;
-            if let Some(last) = self.look(index, tries, &mut used)? {
-                self.finish(index, last)?;
-                return Ok(used);
+            if self.look(index, tries, &mut used)? {
+                return self.fetch_rest(done).map(|()| used);
             }
         }
+    }
+
+    /// Whether the call ended at a frame outside of the chunks: memory of one was given back.
+    fn is_outside_missing(&self, done: usize) -> bool {
+        let slots = self.some_plan.slots();
+        let last = done.checked_sub(1).and_then(|last| slots.get(last));
+        self.snapshot.bytes() < self.some_plan.bytes()
+            && last.is_some_and(|slot| slot.purpose == Purpose::Frame)
+    }
+
+    /// Reads what lies behind a piece that could not be read. The attempts that are left would be
+    /// of another instant.
+    fn fetch_rest(&mut self, done: usize) -> Result<(), ReadError> {
+        let rest = &self.some_plan.slots()[done..];
+        if !rest.is_empty() {
+            self.next_attempt = usize::MAX;
+            self.snapshot.fetch(&mut self.memory, rest)?;
+        }
+        Ok(())
     }
 
     fn lay_out_some(&mut self, some: &[usize], attempts: usize) {
@@ -150,13 +171,9 @@ impl<M: ReadMemory> Sampler<M> {
         }
     }
 
-    /// Looks through the attempts of the last call, up to the first that is worth a walk.
-    fn look(
-        &mut self,
-        index: usize,
-        tries: usize,
-        used: &mut usize,
-    ) -> Result<Option<Sight>, ReadError> {
+    /// Looks through the attempts of the last call, up to the first that is worth a walk; whether
+    /// there is one.
+    fn look(&mut self, index: usize, tries: usize, used: &mut usize) -> Result<bool, ReadError> {
         let units = self.snapshot.units();
         let copies = usize::from(self.threads[index].compared);
         let attempts = (units + 1).saturating_sub(copies).max(1);
@@ -164,33 +181,24 @@ impl<M: ReadMemory> Sampler<M> {
             self.snapshot.select(self.next_attempt);
             self.next_attempt += 1;
             *used += 1;
-            let sight = self.sight(index);
             let last = *used >= tries;
-            match sight {
-                Sight::Moved if !last => {}
-                Sight::Astray if !last => {
+            match self.sight(index) {
+                Sight::Moved | Sight::Astray if last => return Ok(true),
+                Sight::Moved => {}
+                Sight::Astray => {
                     self.threads[index].top.widen();
+                    self.forget_attempts();
                     self.aim(index)?;
-                    return Ok(None);
+                    return Ok(false);
                 }
-                sight => return Ok(Some(sight)),
+                Sight::Settled | Sight::Unknown => {
+                    self.threads[index].top.settle();
+                    return Ok(true);
+                }
             }
         }
-        self.next_attempt = usize::MAX;
-        Ok(None)
-    }
-
-    fn finish(&mut self, index: usize, sight: Sight) -> Result<(), ReadError> {
-        if sight == Sight::Settled {
-            self.threads[index].top.settle();
-        }
-        // What lies behind a piece that could not be read.
-        let rest = &self.some_plan.slots()[self.done..];
-        if !rest.is_empty() {
-            self.snapshot.fetch(&mut self.memory, rest)?;
-            self.done = self.some_plan.slots().len();
-        }
-        Ok(())
+        self.forget_attempts();
+        Ok(false)
     }
 
     /// Looks at the copies of a thread without a walk.
@@ -199,7 +207,7 @@ impl<M: ReadMemory> Sampler<M> {
         let Frames::Interpreter(frame) = &self.layout.frames else {
             return Sight::Unknown;
         };
-        if thread.copies < 2 {
+        if thread.copies < 2 || is_array(thread) {
             return Sight::Unknown;
         }
         let view = self.snapshot.view(Group::thread(index));
@@ -254,21 +262,6 @@ impl<M: ReadMemory> Sampler<M> {
                 Some(_) => {}
             }
         }
-        // What is read once is read behind all attempts, and must still belong to this one: the
-        // frames just above it are there to the end.
-        let joint = (start > stack.chunk.0 || thread.chunks.len() > 1).then_some(JOINT_BYTES);
-        if let (Some(joint), Some(last)) = (joint, self.snapshot.units().checked_sub(1)) {
-            let view = self.snapshot.unit(Group::thread(index), last);
-            let at = chain(frame, (start, first), newest.0 - start).find(|at| *at < joint);
-            let same = match (at, view.bytes(slot.segment.addr, len)) {
-                (Some(at), Some(later)) => same_stack(frame, (start, first), later, at),
-                (None, _) => true,
-                (_, None) => false,
-            };
-            if !same {
-                return Sight::Moved;
-            }
-        }
         Sight::Settled
     }
 
@@ -321,7 +314,7 @@ fn in_newest_chunk(addr: RemoteAddr, stack: &DataStackState) -> bool {
 }
 
 /// The slot that has the top of the newest chunk, first copy.
-fn top_slot(plan: &ReadPlan) -> Option<&Slot> {
+pub(super) fn top_slot(plan: &ReadPlan) -> Option<&Slot> {
     let mut slots = plan.slots().iter();
     slots.find(|slot| slot.purpose == Purpose::Chunk && slot.copy == 0)
 }
