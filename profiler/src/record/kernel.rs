@@ -2,8 +2,9 @@
 //!
 //! Both are kept open and read with one `pread`, at most once a millisecond per thread however
 //! high the rate. No function's name is ever looked at. Of a thread that slept, `schedstat` is
-//! read first, a fifth of the price: it counts how often the thread came on a CPU, and while that
-//! is as it was before `stat` was read, the thread has not run since.
+//! read first, a fifth of the price: it says how long and how often the thread was on a CPU, and
+//! while that is as it was before `stat` was read, the thread has not run since. That it was woken
+//! and waits for a CPU only `stat` tells, which is read at every tenth look all the same.
 
 use std::fs::File;
 use std::io;
@@ -22,6 +23,8 @@ const MAX_FILES: u64 = 1 << 14;
 const STAT_BYTES: usize = 128;
 /// Bytes of `schedstat`: three numbers.
 const SCHEDSTAT_BYTES: usize = 64;
+/// So many looks at a sleeping thread are answered by `schedstat`, then one by `stat`.
+const SHORT_LOOKS: u8 = 9;
 /// Bytes of `syscall`: a number and eight words.
 const SYSCALL_BYTES: usize = 192;
 
@@ -55,6 +58,8 @@ impl FileBudget {
 struct Repeated {
     path: String,
     open: Option<File>,
+    /// Whether it could not be opened: some kernels have it not.
+    missing: bool,
     budget: FileBudget,
 }
 
@@ -63,15 +68,21 @@ impl Repeated {
         Self {
             path,
             open: None,
+            missing: false,
             budget: budget.clone(),
         }
+    }
+
+    /// Whether it is worth to read it.
+    fn may_exist(&self) -> bool {
+        !self.missing
     }
 
     fn read<'a>(&mut self, buf: &'a mut [u8]) -> io::Result<&'a [u8]> {
         let length = match &self.open {
             Some(file) => file.read_at(buf, 0)?,
             None => {
-                let file = File::open(&self.path)?;
+                let file = File::open(&self.path).inspect_err(|_| self.missing = true)?;
                 let length = file.read_at(buf, 0)?;
                 if self.budget.take() {
                     self.open = Some(file);
@@ -99,8 +110,10 @@ pub struct KernelThread {
     syscall: Repeated,
     /// Whether it ran, and when that was read.
     runs: Option<(u64, Option<bool>)>,
-    /// Where it slept: how often it had come on a CPU before that was read.
-    slept_at: Option<u64>,
+    /// Where it slept: how long and how often it had been on a CPU before that was read.
+    slept_at: Option<OnCpu>,
+    /// Looks that `schedstat` may still answer.
+    short_looks: u8,
     /// The address of the futex that it waited on, 0 for none, and when that was read.
     futex: Option<(u64, u64)>,
 }
@@ -116,6 +129,7 @@ impl KernelThread {
             syscall: Repeated::new(path("syscall"), budget),
             runs: None,
             slept_at: None,
+            short_looks: 0,
             futex: None,
         }
     }
@@ -139,18 +153,20 @@ impl KernelThread {
 
     fn look(&mut self) -> Option<bool> {
         let mut buf = [0; SCHEDSTAT_BYTES];
-        // One that ran is asked once: it will have been on a CPU again.
-        let times = match self.runs {
-            Some((_, Some(false))) => self.schedstat.read(&mut buf).ok().and_then(times_of),
-            _ => None,
+        // One that ran will have been on a CPU again.
+        let slept = matches!(self.runs, Some((_, Some(false))));
+        let on_cpu = match slept && self.schedstat.may_exist() {
+            true => self.schedstat.read(&mut buf).ok().and_then(on_cpu_of),
+            false => None,
         };
-        if times.is_some() && times == self.slept_at {
+        if self.short_looks > 0 && on_cpu.is_some() && on_cpu == self.slept_at {
+            self.short_looks -= 1;
             return Some(false);
         }
         let mut buf = [0; STAT_BYTES];
         let state = self.stat.read(&mut buf).ok().and_then(state_of)?;
-        // Where nothing was counted before, the next reading begins with it.
-        self.slept_at = times;
+        self.slept_at = on_cpu;
+        self.short_looks = SHORT_LOOKS;
         Some(state == b'R')
     }
 
@@ -178,12 +194,18 @@ fn state_of(stat: &[u8]) -> Option<u8> {
     stat.get(close + 2).copied()
 }
 
-/// How often a thread came on a CPU, in the text of `schedstat`; `None` where the kernel does not
-/// count it (`CONFIG_SCHED_INFO`).
-fn times_of(schedstat: &[u8]) -> Option<u64> {
+/// How long a thread was on a CPU (in nanoseconds; of a thread that is on one, as of the last
+/// tick), and how often.
+type OnCpu = (u64, u64);
+
+/// The first and the third number of `schedstat`; `None` where the kernel does not count them
+/// (`CONFIG_SCHED_INFO`).
+fn on_cpu_of(schedstat: &[u8]) -> Option<OnCpu> {
     let text = std::str::from_utf8(schedstat).ok()?;
-    let times = text.split_ascii_whitespace().nth(2)?.parse().ok()?;
-    (times > 0).then_some(times)
+    let mut numbers = text.split_ascii_whitespace();
+    let time = numbers.next()?.parse().ok()?;
+    let times = numbers.nth(1)?.parse().ok()?;
+    (times > 0).then_some((time, times))
 }
 
 /// The first argument of a futex call in the text of `syscall`.
@@ -212,10 +234,10 @@ mod tests {
     }
 
     #[test]
-    fn how_often_it_ran_is_the_third_number() {
-        assert_eq!(times_of(b"1253766 10 7\n"), Some(7));
-        assert_eq!(times_of(b"0 0 0\n"), None);
-        assert_eq!(times_of(b""), None);
+    fn how_long_and_how_often_it_ran_are_the_first_and_the_third_number() {
+        assert_eq!(on_cpu_of(b"1253766 10 7\n"), Some((1_253_766, 7)));
+        assert_eq!(on_cpu_of(b"0 0 0\n"), None);
+        assert_eq!(on_cpu_of(b""), None);
     }
 
     #[test]
@@ -235,9 +257,8 @@ mod tests {
             now += AT_MOST_EVERY_NS;
             thread.runs(now)
         };
-        while look() != Some(false) {}
-        // From the count alone, and again.
-        assert_eq!([look(), look(), look()], [Some(false); 3]);
+        // It goes to sleep, and is seen to again and again.
+        while [look(), look(), look()] != [Some(false); 3] {}
         wake.send(()).expect("it waits");
         while look() != Some(true) {}
         drop(wake);
