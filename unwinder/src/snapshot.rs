@@ -126,6 +126,12 @@ impl Snapshot {
         self.unit.count
     }
 
+    /// How many attempts they are when `copies` of each are compared, itself among them.
+    pub(crate) fn attempts(&self, copies: usize) -> usize {
+        let behind = copies.saturating_sub(1 + self.unit.inner);
+        self.unit.count.saturating_sub(behind)
+    }
+
     /// Looks at unit `number` from now on, and at those behind it as its later copies.
     pub(crate) fn select(&mut self, number: usize) {
         self.shift = number * self.unit.bytes;

@@ -23,6 +23,8 @@ use crate::error::Error;
 /// The shortest time between two looks; a look may take a twentieth of the time between.
 const LOOK_EVERY: Duration = Duration::from_millis(4);
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_millis(50);
+/// Where only one process is watched its samples tell sooner that it has ended.
+const LOOK_ALONE_EVERY: Duration = Duration::from_millis(250);
 const LOOK_SHARE: u32 = 20;
 /// A fork that will call exec at once is still its parent's image: it is given so long.
 const FORK_SETTLES: Duration = Duration::from_millis(4);
@@ -171,12 +173,14 @@ impl Family {
                 let _ = self.news.send(News::AllGone);
                 return;
             }
-            let slow = if self.children {
-                LOOK_EVERY
-            } else {
+            let waits = |member: &Member| matches!(member.phase, Phase::Try { .. });
+            pause = if self.children {
+                (start.elapsed() * LOOK_SHARE).clamp(LOOK_EVERY, LOOK_AT_LEAST_EVERY)
+            } else if self.members.values().any(waits) {
                 LOOK_AT_LEAST_EVERY
+            } else {
+                LOOK_ALONE_EVERY
             };
-            pause = (start.elapsed() * LOOK_SHARE).clamp(slow, LOOK_AT_LEAST_EVERY);
             self.attach();
         }
     }

@@ -49,7 +49,7 @@ const FAST_COPIES: u8 = 2;
 const TRIES_AT_ONCE: usize = 16;
 /// Calls for one thread in one sample: a target that changes its mappings all the time makes each
 /// of them wait.
-const CALLS_FOR_ONE: u64 = 40;
+const CALLS_FOR_ONE: u64 = 120;
 /// A stack that did not change in so many attempts rests.
 const CALM_AFTER: u8 = 8;
 /// One frame that runs Python code.

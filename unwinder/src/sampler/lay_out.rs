@@ -34,8 +34,7 @@ impl<M: ReadMemory> Sampler<M> {
         let lists = some.is_none() && self.only.is_none();
         let mut left = PLAN_CHUNKS_BYTES;
         if let (Some(&[index]), 2..) = (some, attempts) {
-            let units = attempts + usize::from(self.threads[index].copies) - 1;
-            self.lay_out_thread(plan, &mut left, index, units);
+            self.lay_out_thread(plan, &mut left, index, attempts + 1);
             return self.lay_out_process(plan, lists);
         }
         self.lay_out_process(plan, lists);
@@ -103,9 +102,14 @@ impl<M: ReadMemory> Sampler<M> {
         others(&mut |_, _| runs += 1);
         let slots = fill.plan.slots().len();
         if units > 1 && slots <= MAX_UNIT_SLOTS && !is_array(thread) {
+            if thread.copies > 2 {
+                if let Some((addr, len)) = top {
+                    fill.push(1, Purpose::Chunk, addr, len);
+                }
+                others(&mut |addr, len| fill.push(1, Purpose::Frame, addr, len));
+            }
             let most = MAX_UNITS_BYTES / fill.plan.bytes().max(1);
-            let least = usize::from(thread.copies) + 1;
-            fill.plan.repeat(units.min(most.max(least)));
+            fill.plan.repeat(units.min(most.max(2)));
         }
         for copy in 1..thread.copies {
             if fill.plan.unit().count > 0 {

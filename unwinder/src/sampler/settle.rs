@@ -6,8 +6,10 @@
 //! state top | state top | state top | … | rest of the stack
 //! └ attempt ─┘ and its later copies ┘
 //! ```
-//! An attempt is good when the top is the same in the next one or two: whether it is, is seen
-//! without a walk, along the links of its frames. So a new attempt costs two segments and no call.
+//! An attempt is good when the top is the same in the next one (and, where there is time for it,
+//! in a second copy right behind the first: two distances, so that a program whose turns take as
+//! long as one of them does not look as if it stood still). Whether it is, is seen without a walk,
+//! along the links of its frames. So a new attempt costs two segments and no call.
 //! What is left of a call when one was good serves the tries of the same sample; where as many
 //! samples are wanted as there can be, also the next samples, each of an instant of its own.
 //!
@@ -27,6 +29,8 @@ use crate::threads::{self, Root};
 const MAX_PUSHED: usize = 16;
 /// Attempts of one call, where they are short.
 const ATTEMPTS: usize = 12;
+/// Attempts of the first call that tries again: mostly they are enough.
+const FEW_ATTEMPTS: usize = 4;
 /// See [`Top`].
 const ABOVE_BYTES: u64 = 1 << 10;
 const BELOW_BYTES: u64 = 3 << 10;
@@ -123,7 +127,12 @@ impl<M: ReadMemory> Sampler<M> {
             self.aim(index)?;
         }
         loop {
-            let attempts = if self.ahead || used > 0 { ATTEMPTS } else { 1 };
+            let attempts = match used {
+                _ if self.ahead => ATTEMPTS,
+                0 => 1,
+                1..=FEW_ATTEMPTS => FEW_ATTEMPTS,
+                _ => ATTEMPTS,
+            };
             self.lay_out_some(some, attempts);
             self.forget_attempts();
             let groups = self.threads.len() + 1;
@@ -174,9 +183,8 @@ impl<M: ReadMemory> Sampler<M> {
     /// Looks through the attempts of the last call, up to the first that is worth a walk; whether
     /// there is one.
     fn look(&mut self, index: usize, tries: usize, used: &mut usize) -> Result<bool, ReadError> {
-        let units = self.snapshot.units();
         let copies = usize::from(self.threads[index].compared);
-        let attempts = (units + 1).saturating_sub(copies).max(1);
+        let attempts = self.snapshot.attempts(copies).max(1);
         while self.next_attempt < attempts {
             self.snapshot.select(self.next_attempt);
             self.next_attempt += 1;
