@@ -5,10 +5,14 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use onlooker::error::exit;
+use onlooker::heap::copy::Limits;
 use onlooker::heap::image;
+use onlooker::heap::take::{self, Options};
 use onlooker_heap::show::Heap;
+use onlooker_unwinder::layout::fields;
 use onlooker_unwinder::memory::RemoteAddr;
 use serde_json::Value;
 use support::{Interpreter, Scratch, Target, any, matrix, onlooker};
@@ -168,6 +172,40 @@ fn one_leads_to_the_next() {
         table.text()
     );
     drop(target);
+}
+
+/// Every list says that the largest block of memory holds its items.
+#[test]
+fn a_table_that_many_claim_ends_the_search() {
+    let target = Target::spawn(&any(), "census.py", &["5000", "buffer"]);
+    let options = Options {
+        limits: Limits { max_bytes: 1 << 30 },
+        pause: true,
+        keep: false,
+    };
+    let taken = take::take(target.pid().cast_signed(), options, |_, _| {}).expect("a census");
+    let (mut image, census) = (taken.image, taken.report.census);
+    let table = census.largest[0].addr;
+    let is_list = |of: u32| census.names[of as usize].to_string() == "builtins.list";
+    let lists: Vec<_> = census
+        .objects_in(&image.space)
+        .filter(|object| is_list(object.of))
+        .collect();
+    assert!(lists.len() > 15_000, "{}", lists.len());
+    for list in lists {
+        for (offset, word) in [(fields::OB_SIZE, 1 << 20), (fields::LIST_ITEMS, table.0)] {
+            let at = list.addr.offset(offset).expect("a field");
+            image.space.put(at, &u64::to_le_bytes(word));
+        }
+    }
+    let heap = Heap::new(&image.space, &image.meta.layout, &census);
+    let since = Instant::now();
+    let _ = heap.referrers(&[table], 4);
+    assert!(
+        since.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        since.elapsed()
+    );
 }
 
 #[test]
