@@ -82,13 +82,14 @@ impl<'a, B: AsRef<[u8]>> References<'a, B> {
         blocks: &'a Blocks,
         types: &[Type],
     ) -> Self {
+        let mut room = space.len_bytes() / plan::BYTES_PER_SLOT;
         let this = Self {
             space,
             layout,
             blocks,
             plans: types
                 .iter()
-                .map(|of| Plan::new(space, layout, of))
+                .map(|of| Plan::new(space, layout, of, &mut room))
                 .collect(),
             left: Cell::new(0),
         };
