@@ -6,6 +6,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use onlooker::heap::copy::Limits;
+use onlooker::heap::take::{self, Options};
 use serde_json::Value;
 use support::{Interpreter, Target, matrix, onlooker, program};
 
@@ -254,6 +256,39 @@ fn pools_that_were_left_out_are_told() {
         assert!(number(&census["absent_pools"]) > 0);
         assert_eq!(census["inconsistent_pools"], 0);
         assert!(number(&census["left_out_bytes"]) > 0);
+    });
+}
+
+/// What was left out does not come back when what changed is copied again, and the target is not
+/// stopped again for it.
+#[test]
+fn what_was_left_out_stays_left_out() {
+    matrix(|interpreter| {
+        let target = Target::spawn(interpreter, "census.py", &["2000", "fragmented"]);
+        let pid = target.pid().cast_signed();
+        let limits = Limits {
+            max_bytes: 14 << 20,
+        };
+        for (pause, keep) in [(false, false), (false, true), (true, false)] {
+            let options = Options {
+                limits,
+                pause,
+                keep,
+            };
+            let mut whole = 0;
+            let progress = |done, total| whole += u64::from(done == total);
+            let taken = take::take(pid, options, progress).expect("a census");
+            // It is told of the last batch of a copy and of its end.
+            assert!(whole <= 2, "{whole} times, {options:?}");
+            let space = &taken.image.space;
+            let is_absent =
+                |(start, bytes): (u64, &[u8])| space.is_absent(start, start + bytes.len() as u64);
+            assert!(!space.large().any(is_absent), "{options:?}");
+            assert!(space.len_bytes() <= limits.max_bytes, "{options:?}");
+            let census = taken.report.census;
+            assert!(census.blocks.pymalloc.absent().count() > 0);
+            assert_eq!(census.blocks.pymalloc.inconsistent().count(), 0);
+        }
     });
 }
 

@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use onlooker::error::exit;
+use onlooker::heap::copy::Limits;
+use onlooker::heap::image;
+use onlooker::heap::take::{self, Options};
+use onlooker_heap::diff::{Moves, Side, TypeChange, diff};
 use serde_json::Value;
 use support::{
     Run, Scratch, Target, any, matrix, names, onlooker, onlooker_command, program, run, say,
@@ -132,6 +136,42 @@ fn row<'a>(rows: &'a Value, key: &str, name: &str) -> &'a Value {
     let rows = rows.as_array().expect("rows");
     let found = rows.iter().find(|row| row[key] == name);
     found.unwrap_or_else(|| panic!("no {name} in {rows:?}"))
+}
+
+/// Without its arenas every tracked object is reached by the lists of the collector alone. That
+/// it has no block does not make it another one.
+#[test]
+fn an_object_that_only_a_list_led_to_is_the_same_one() {
+    matrix(|interpreter| {
+        let target = Target::spawn(interpreter, "orders.py", &["300"]);
+        let options = Options {
+            limits: Limits { max_bytes: 1 << 30 },
+            pause: true,
+            keep: false,
+        };
+        let taken = take::take(target.pid().cast_signed(), options, |_, _| {});
+        let taken = taken.expect("a census");
+        let (mut image, whole) = (taken.image, taken.report.census);
+        image.arenas.clear();
+        let lists = image::report(&mut image).census;
+        assert!(lists.reached.count > 300);
+        let [whole, lists] = [&whole, &lists].map(|census| Side {
+            census,
+            space: &image.space,
+        });
+        for (before, after) in [(&whole, &lists), (&lists, &whole), (&lists, &lists)] {
+            let types = diff(before, after, true).types;
+            for each in &types {
+                let moves = each.moves.expect("of one process");
+                let moved = moves.appeared.cast_signed() - moves.gone.cast_signed();
+                assert_eq!(moved, each.change.count_gained(), "{each:?}");
+            }
+            let name = |each: &&TypeChange| each.name.to_string() == "__main__.Order";
+            let orders = types.iter().find(name).expect("orders");
+            assert_eq!(orders.change.count, [300, 300]);
+            assert_eq!(orders.moves, Some(Moves::default()));
+        }
+    });
 }
 
 /// Blocks by arena add up to those of each image.

@@ -5,11 +5,18 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use onlooker::error::exit;
+use onlooker::heap::copy::Limits;
 use onlooker::heap::image;
+use onlooker::heap::take::{self, Options};
+use onlooker_heap::census::Census;
+use onlooker_heap::image::Image;
+use onlooker_heap::objects::Object;
 use onlooker_heap::show::Heap;
-use onlooker_unwinder::memory::RemoteAddr;
+use onlooker_unwinder::layout::fields;
+use onlooker_unwinder::memory::{Lookup, RemoteAddr};
 use serde_json::Value;
 use support::{Interpreter, Scratch, Target, any, matrix, onlooker};
 
@@ -168,6 +175,81 @@ fn one_leads_to_the_next() {
         table.text()
     );
     drop(target);
+}
+
+/// The memory of `census.py`, which can be changed.
+fn copied(args: &[&str]) -> (Image<Vec<u8>>, Census) {
+    let target = Target::spawn(&any(), "census.py", args);
+    let options = Options {
+        limits: Limits { max_bytes: 1 << 30 },
+        pause: true,
+        keep: false,
+    };
+    let taken = take::take(target.pid().cast_signed(), options, |_, _| {});
+    let taken = taken.expect("a census");
+    (taken.image, taken.report.census)
+}
+
+fn name_of(census: &Census, object: &Object) -> String {
+    census.names[object.of as usize].to_string()
+}
+
+/// Every list says that the largest block of memory holds its items.
+#[test]
+fn a_table_that_many_claim_ends_the_search() {
+    let (mut image, census) = copied(&["5000", "buffer"]);
+    let table = census.largest[0].addr;
+    let lists: Vec<_> = census
+        .objects_in(&image.space)
+        .filter(|object| name_of(&census, object) == "builtins.list")
+        .collect();
+    assert!(lists.len() > 15_000, "{}", lists.len());
+    for list in lists {
+        for (offset, word) in [(fields::OB_SIZE, 1 << 20), (fields::LIST_ITEMS, table.0)] {
+            let at = list.addr.offset(offset).expect("a field");
+            image.space.put(at, &u64::to_le_bytes(word));
+        }
+    }
+    let heap = Heap::new(&image.space, &image.meta.layout, &census);
+    let since = Instant::now();
+    let _ = heap.referrers(&[table], 4);
+    assert!(
+        since.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        since.elapsed()
+    );
+}
+
+/// A deque whose first block is followed by itself, without end.
+#[test]
+fn a_block_is_owned_once() {
+    const LEFT_BLOCK: u64 = 24;
+    const RIGHT_BLOCK: u64 = 32;
+    const RIGHT_LINK: u64 = 8 + 8 * 64;
+    let (mut image, census) = copied(&["1000"]);
+    let mut queues = census.objects_in(&image.space);
+    let queue = queues.find(|object| name_of(&census, object) == "__main__.Queue");
+    let queue = queue.expect("a queue").addr.0;
+    drop(queues);
+    let own_bytes = |image: &Image<Vec<u8>>| {
+        let heap = Heap::new(&image.space, &image.meta.layout, &census);
+        heap.subject_at(RemoteAddr(queue))
+            .expect("an object")
+            .own_bytes
+    };
+    let whole = own_bytes(&image);
+    let first = image.space.u64(RemoteAddr(queue + LEFT_BLOCK));
+    let first = first.expect("a block");
+    for (at, word) in [
+        (queue + fields::OB_SIZE, 1 << 40),
+        (queue + RIGHT_BLOCK, 0),
+        (first + RIGHT_LINK, first),
+    ] {
+        image.space.put(RemoteAddr(at), &u64::to_le_bytes(word));
+    }
+    // 200 items are in four blocks.
+    let circle = own_bytes(&image);
+    assert!(circle < whole && circle > 512, "{circle} of {whole}");
 }
 
 #[test]

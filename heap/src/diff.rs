@@ -3,12 +3,13 @@
 //! By type, by module and by arena the figures of both stand side by side. Of one process, objects
 //! are told apart too: one that has the same address, a type of the same address and name, a block
 //! of the same size and, where its type has items, as many of them as before, is taken for the same
-//! one. (An object that was freed and whose block went to another like it cannot be told from it.)
+//! one; of an object that only the lists of the garbage collector led to no block is known, and the
+//! rest tells it. (An object that was freed and whose block went to another like it cannot be told from it.)
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use onlooker_unwinder::memory::Lookup;
+use onlooker_unwinder::memory::{Lookup, RemoteAddr};
 use rustc_hash::FxHashMap;
 
 use crate::census::Census;
@@ -164,8 +165,14 @@ fn moves<'a, A: AsRef<[u8]>, B: AsRef<[u8]>>(
     let mut gone = vec![0_u64; before.census.types.all().len()];
     let mut appeared = vec![0_u64; after.census.types.all().len()];
     let twins = twins(before.census, after.census);
+    let mut old_reached = reached(before.census);
+    let mut new_reached = reached(after.census);
     let mut old = before.census.objects_in(before.space).peekable();
     let mut new = after.census.objects_in(after.space).peekable();
+    let is_same = |addr, old: u32, new: u32| {
+        let is_twin = twins[old as usize] == Some(new);
+        is_twin && items(before, addr, old) == items(after, addr, new)
+    };
     let place = |census: &Census, object: &Object| {
         (census.blocks.is_chunk(object.block.index), object.addr)
     };
@@ -181,16 +188,38 @@ fn moves<'a, A: AsRef<[u8]>, B: AsRef<[u8]>>(
         if let (Some(old), Some(new)) = (old, new)
             && twins[old.of as usize] == Some(new.of)
             && old.block.bytes == new.block.bytes
-            && items(before, &old) == items(after, &new)
+            && items(before, old.addr, old.of) == items(after, new.addr, new.of)
         {
             continue;
         }
+        // A block that was not walked on the other side, where a list led to its object.
         if let Some(old) = old {
-            gone[old.of as usize] += 1;
+            let there = new_reached.get(&old.addr).copied();
+            if there.is_some_and(|new| is_same(old.addr, old.of, new)) {
+                new_reached.remove(&old.addr);
+            } else {
+                gone[old.of as usize] += 1;
+            }
         }
         if let Some(new) = new {
-            appeared[new.of as usize] += 1;
+            let there = old_reached.get(&new.addr).copied();
+            if there.is_some_and(|old| is_same(new.addr, old, new.of)) {
+                old_reached.remove(&new.addr);
+            } else {
+                appeared[new.of as usize] += 1;
+            }
         }
+    }
+    for (addr, old) in old_reached {
+        let there = new_reached.get(&addr).copied();
+        if there.is_some_and(|new| is_same(addr, old, new)) {
+            new_reached.remove(&addr);
+        } else {
+            gone[old as usize] += 1;
+        }
+    }
+    for new in new_reached.into_values() {
+        appeared[new as usize] += 1;
     }
     let mut moves: FxHashMap<&Name, Moves> = FxHashMap::default();
     for (name, count) in before.census.names.iter().zip(gone) {
@@ -200,6 +229,12 @@ fn moves<'a, A: AsRef<[u8]>, B: AsRef<[u8]>>(
         moves.entry(name).or_default().appeared += count;
     }
     moves
+}
+
+/// The types of objects in no block, by address.
+fn reached(census: &Census) -> FxHashMap<RemoteAddr, u32> {
+    let reached = census.reached_objects.iter();
+    reached.map(|each| (each.addr, each.of)).collect()
 }
 
 /// The later number of each earlier type.
@@ -215,10 +250,10 @@ fn twins(before: &Census, after: &Census) -> Vec<Option<u32>> {
 }
 
 /// How many items an object has, where that never changes.
-fn items<B: AsRef<[u8]>>(side: &Side<B>, object: &Object) -> Option<u64> {
-    let found = &side.census.types.all()[object.of as usize];
+fn items<B: AsRef<[u8]>>(side: &Side<B>, addr: RemoteAddr, of: u32) -> Option<u64> {
+    let found = &side.census.types.all()[of as usize];
     if found.item_bytes == 0 {
         return None;
     }
-    side.space.u64(object.addr.offset(SIZE)?)
+    side.space.u64(addr.offset(SIZE)?)
 }

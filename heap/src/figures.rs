@@ -37,6 +37,15 @@ pub struct Large {
     pub own_bytes: u64,
 }
 
+/// An object in no block that was walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Its address.
+    pub addr: RemoteAddr,
+    /// The number of its type.
+    pub of: u32,
+}
+
 /// Count and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
@@ -111,6 +120,8 @@ pub struct Census {
     pub objects: u64,
     /// Objects that only the lists of the garbage collector led to.
     pub reached: Sum,
+    /// Each of them.
+    pub reached_objects: Vec<Reached>,
     /// Immortal ones among them (3.12+).
     pub immortal: u64,
     /// Objects in the data of the interpreter and its extension modules by type, the most first;

@@ -152,6 +152,13 @@ impl<B: AsRef<[u8]>> Space<B> {
             .unwrap_or_default()
     }
 
+    /// The first address from `at` on of which something is in a large piece.
+    #[must_use]
+    pub fn next_present(&self, at: u64) -> Option<u64> {
+        let next = self.ranges.partition_point(|range| range.end() <= at);
+        self.ranges.get(next).map(|range| range.start.max(at))
+    }
+
     /// `len` bytes at `addr`, with zeros where nothing is: a page that was never touched reads
     /// as zeros in the target too (but see [`Self::is_absent`]). `None` when nothing at all is there.
     pub fn zeroed<'a>(

@@ -4,6 +4,8 @@
 #[allow(dead_code, reason = "each test needs a part of it")]
 mod layouts;
 
+use std::time::{Duration, Instant};
+
 use onlooker_heap::census::{Census, Walk};
 use onlooker_heap::malloc::Region;
 use onlooker_heap::pymalloc::{Roots, StaticRoots};
@@ -123,4 +125,41 @@ proptest! {
         }
         prop_assert_eq!(rss::parts(&space, &census, &mapped).len(), rss::Part::ALL.len());
     }
+}
+
+/// A mapping of 8 TiB that is one chunk of malloc, of which one page is here.
+#[test]
+fn what_is_not_here_is_passed_over_at_once() {
+    const HUGE_BYTES: u64 = 8 << 40;
+    let layout = layouts::build(12).layout;
+    let mut bytes = vec![0; 4096];
+    bytes[8..16].copy_from_slice(&(HUGE_BYTES | 2).to_le_bytes());
+    bytes[4000..4008].copy_from_slice(&(BASE + 8).to_le_bytes());
+    let range = |start, at| Range {
+        start,
+        len: 4096,
+        at,
+    };
+    let ranges = vec![range(BASE, 0), range(BASE + HUGE_BYTES - 4096, 4096)];
+    let mut space = Space::new(ranges, bytes.repeat(2)).expect("two ranges");
+    let roots = Roots {
+        runtime: RemoteAddr(BASE),
+        statics: None,
+    };
+    let region = Region {
+        start: BASE,
+        end: BASE + HUGE_BYTES,
+        is_brk: false,
+    };
+    let walk = Walk::new(&space, &layout, &roots, &[region]);
+    let census = Census::take(&mut space, &mut Nothing, &layout, walk);
+    let heap = Heap::new(&space, &layout, &census);
+    let since = Instant::now();
+    let found = heap.referrers(&[RemoteAddr(BASE + 8)], 4);
+    assert_eq!(found[0].conservative, 2);
+    assert!(
+        since.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        since.elapsed()
+    );
 }

@@ -178,7 +178,7 @@ fn a_newer_format_is_called_so() {
 #[test]
 fn values_that_no_writer_writes_are_refused() {
     type Change = fn(&mut Image<Vec<u8>>);
-    let changes: [(&str, Change); 7] = [
+    let changes: [(&str, Change); 9] = [
         ("overlapping mappings", |image| image.mappings[1].start = 0),
         ("an empty mapping", |image| image.mappings[0].end = 0x10000),
         ("memory of the kernel", |image| {
@@ -193,6 +193,12 @@ fn values_that_no_writer_writes_are_refused() {
         ("an arena that ends elsewhere", |image| {
             image.arenas[0].carved_end = 0;
         }),
+        ("more arenas than came", |image| {
+            image.arenas.extend(arenas(4097));
+        }),
+        ("more left out than there is", |image| {
+            image.meta.left_out.insert(What::Anonymous, u64::MAX);
+        }),
         ("an offset without end", |image| {
             image.meta.layout.interpreter.next = u64::MAX;
         }),
@@ -205,4 +211,26 @@ fn values_that_no_writer_writes_are_refused() {
         let error = image::open(out.get_ref());
         assert!(matches!(error, Err(ImageError::Damaged(_))), "{what}");
     }
+}
+
+/// Arenas of which nothing is here.
+fn arenas(count: u64) -> impl Iterator<Item = Arena> {
+    (0..count).map(|n| Arena {
+        start: (1 << 32) + n * (256 << 10),
+        len: 256 << 10,
+        carved_end: (1 << 32) + n * (256 << 10),
+        index: 8,
+    })
+}
+
+#[test]
+fn arenas_that_came_or_were_left_out_are_kept() {
+    let mut image = sample();
+    image.arenas.extend(arenas(8192));
+    let left_out = (1 << 32) + 4096 * (256 << 10);
+    image.space.set_absent(vec![(1 << 32, left_out)]);
+    let mut out = Cursor::new(Vec::new());
+    image::write(&image, &mut out, |_, _| Ok(())).expect("written");
+    let found = image::open(out.get_ref()).expect("an image");
+    assert_eq!(found.arenas, image.arenas);
 }

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::listed::Listed;
 use super::{Taker, Tally};
 use crate::blocks::{Block, Cursor, Use};
-use crate::figures::{Census, Large, Sum, TypeCount, arenas, size_classes};
+use crate::figures::{Census, Large, Reached, Sum, TypeCount, arenas, size_classes};
 use crate::malloc::Heap;
 use crate::names::{self, Name};
 use crate::owned;
@@ -81,7 +81,7 @@ impl Taker<'_> {
         heaps: Vec<Heap>,
         large: Vec<(u64, RemoteAddr, u32)>,
         listed: Listed,
-        reached: Sum,
+        reached: (Sum, Vec<Reached>),
         statics: Option<FxHashMap<u32, u64>>,
     ) -> Census {
         let is_named = |of: u32, tally: &Tally| {
@@ -153,7 +153,8 @@ impl Taker<'_> {
             types: self.types,
             names,
             counts,
-            reached,
+            reached: reached.0,
+            reached_objects: reached.1,
             immortal: self.immortal,
             statics,
             frozen: listed.frozen_count,

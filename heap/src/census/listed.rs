@@ -5,7 +5,7 @@ use onlooker_unwinder::memory::{Lookup, RemoteAddr, u64_at};
 use super::{Taker, Tally};
 use crate::bits::Bits;
 use crate::blocks::{NO_TYPE, Use};
-use crate::figures::{Interpreter, Sum};
+use crate::figures::{Interpreter, Reached, Sum};
 use crate::gc::{self, Collector};
 use crate::space::Space;
 use crate::types::is_live;
@@ -105,8 +105,9 @@ impl Taker<'_> {
         &mut self,
         space: &Space<B>,
         outside: &[RemoteAddr],
-    ) -> Sum {
+    ) -> (Sum, Vec<Reached>) {
         let mut reached = Sum::default();
+        let mut objects = Vec::new();
         for links in outside {
             let object = RemoteAddr(links.0 + GC_HEAD_BYTES);
             let Some(head) = space.bytes(object, 24) else {
@@ -135,7 +136,8 @@ impl Taker<'_> {
             tally.block_bytes += bytes;
             reached.count += 1;
             reached.bytes += bytes;
+            objects.push(Reached { addr: object, of });
         }
-        reached
+        (reached, objects)
     }
 }

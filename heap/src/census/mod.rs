@@ -13,7 +13,9 @@ use onlooker_unwinder::memory::ReadMemory;
 use rustc_hash::FxHashMap;
 
 use crate::blocks::Blocks;
-pub use crate::figures::{ArenaUse, Census, Interpreter, Large, SizeClass, Sum, TypeCount};
+pub use crate::figures::{
+    ArenaUse, Census, Interpreter, Large, Reached, SizeClass, Sum, TypeCount,
+};
 use crate::guards::Violation;
 use crate::names;
 use crate::space::Space;

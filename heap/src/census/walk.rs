@@ -99,15 +99,18 @@ impl Walk {
         }
     }
 
-    /// Whether everything closed and is of one instant.
+    /// Whether another copy would not be better: all that is here closed and is of one instant.
     #[must_use]
     pub fn is_whole<B: AsRef<[u8]>>(&self, space: &Space<B>) -> bool {
-        self.torn_blocks(space).is_empty() && self.lists_are_complete(space)
+        let mut collectors = self.collectors.iter();
+        self.torn_blocks(space).is_empty()
+            && self.torn_lists(space).is_empty()
+            && !collectors.any(|each| each.is_collecting(space))
     }
 
-    /// Whether every list of the garbage collector was found and is of one instant.
-    #[must_use]
-    pub fn lists_are_complete<B: AsRef<[u8]>>(&self, space: &Space<B>) -> bool {
+    /// Whether every list of the garbage collector was found, came back to its head and is of one
+    /// instant. A list that leads into memory that is swapped out or was left out does not.
+    pub(super) fn lists_are_complete<B: AsRef<[u8]>>(&self, space: &Space<B>) -> bool {
         let mut collectors = self.collectors.iter();
         collectors.all(|each| each.is_complete() && !each.is_collecting(space))
     }

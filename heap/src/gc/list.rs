@@ -7,7 +7,7 @@
 use onlooker_unwinder::memory::RemoteAddr;
 
 use super::links::Links;
-use super::{LINK_MASK, link};
+use super::{LINK_MASK, is_absent, link};
 use crate::space::Space;
 
 /// Elements before a break that are given up for another try; more if that did not help.
@@ -64,14 +64,19 @@ impl Walked {
         }
     }
 
-    /// What is worth to be copied again: around both sides of the break.
+    /// What is worth to be copied again: around both sides of the break. Nothing where the list
+    /// leads into memory that is swapped out or was left out, for that does not come.
     pub(super) fn wanted<B: AsRef<[u8]>>(&self, space: &Space<B>) -> Vec<RemoteAddr> {
         if self.closed {
             return Vec::new();
         }
         let before = self.last();
+        let next = link(space, before, 0);
+        if is_absent(space, before) || next.is_some_and(|next| is_absent(space, next)) {
+            return Vec::new();
+        }
         let mut wanted = vec![RemoteAddr(before)];
-        wanted.extend(link(space, before, 0).map(RemoteAddr));
+        wanted.extend(next.map(RemoteAddr));
         wanted
     }
 

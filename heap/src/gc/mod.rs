@@ -26,6 +26,8 @@ const GENERATIONS_AT: [u64; 3] = [24, 20, 8];
 const PERMANENT_AT: [u64; 3] = [104, 96, 80];
 /// Flags in the low bits of both links.
 const LINK_MASK: u64 = !3;
+/// `sizeof(PyGC_Head)`.
+const LINKS_BYTES: u64 = 16;
 /// Bytes of the collector's state that hold the heads.
 const HEADS_BYTES: u64 = 256;
 
@@ -94,6 +96,11 @@ fn link<B: AsRef<[u8]>>(space: &Space<B>, node: u64, offset: u64) -> Option<u64>
     space
         .u64(RemoteAddr(node.checked_add(offset)?))
         .map(|word| word & LINK_MASK)
+}
+
+/// Whether links are swapped out or were left out.
+fn is_absent<B: AsRef<[u8]>>(space: &Space<B>, node: u64) -> bool {
+    space.is_absent(node, node.saturating_add(LINKS_BYTES))
 }
 
 /// How many of a head's two neighbours point back to it. The head of 20 bytes' distance is
@@ -202,7 +209,8 @@ impl Collector {
         self.lists.is_some() && lists.all(|list| list.closed)
     }
 
-    /// Places in memory that are worth to be copied again.
+    /// Places in memory that are worth to be copied again; what is swapped out or was left out is
+    /// not, and neither is what leads there.
     #[must_use]
     pub fn wanted<B: AsRef<[u8]>>(&self, space: &Space<B>) -> Vec<RemoteAddr> {
         match &self.lists {
@@ -214,9 +222,14 @@ impl Collector {
                     words.filter_map(move |offset| space.u64(state.offset(offset)?))
                 });
                 let neighbours = neighbours.map(RemoteAddr);
-                state
+                let wanted: Vec<RemoteAddr> = state
                     .chain(neighbours.filter(|addr| addr.is_plausible_pointer()))
-                    .collect()
+                    .collect();
+                // One of them may be what would have answered.
+                if wanted.iter().any(|at| is_absent(space, at.0)) {
+                    return Vec::new();
+                }
+                wanted
             }
         }
     }

@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::header::{Header, PAGES, SECTIONS};
-use super::{Image, ImageError, Meta, tables};
-use crate::pymalloc::Geometry;
+use super::tables::{self, MOST_BYTES};
+use super::{Image, ImageError, Meta};
+use crate::pymalloc::{Geometry, are_invented};
 use crate::space::Space;
 use onlooker_unwinder::layout::Layout;
 use onlooker_unwinder::memory::RemoteAddr;
@@ -34,6 +35,9 @@ pub fn open<B: AsRef<[u8]>>(file: B) -> Result<Image<B>, ImageError> {
     if !is_sane(&meta.layout) {
         return Err(ImageError::Damaged("its layout"));
     }
+    if meta.left_out.values().any(|bytes| *bytes > MOST_BYTES) {
+        return Err(ImageError::Damaged("what was left out"));
+    }
     let mappings = tables::decode_mappings(mappings?)?;
     let arenas = tables::decode_arenas(arenas?, Geometry::of(meta.layout.version))?;
     let absent = tables::decode_absent(absent?)?;
@@ -51,6 +55,9 @@ pub fn open<B: AsRef<[u8]>>(file: B) -> Result<Image<B>, ImageError> {
     section(PAGES)?;
     let mut space = Space::new(ranges, file).map_err(|_| ImageError::Damaged("ranges"))?;
     space.set_absent(absent);
+    if are_invented(&space, &arenas) {
+        return Err(ImageError::Damaged("arenas without memory"));
+    }
     for (addr, piece) in pieces {
         space.add(addr, piece);
     }

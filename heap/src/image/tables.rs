@@ -22,7 +22,7 @@ const ADDRESS_END: u64 = 1 << 57;
 
 /// More than any mapping has, and so little that many add up. (A mapping may have more than its
 /// addresses tell: it grew while the kernel told of it.)
-const MOST_BYTES: u64 = 1 << 46;
+pub(super) const MOST_BYTES: u64 = 1 << 46;
 
 fn words<const N: usize>(rows: &[u8], what: &'static str) -> Result<Vec<[u64; N]>, ImageError> {
     if !rows.len().is_multiple_of(8 * N) {

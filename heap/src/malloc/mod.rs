@@ -112,7 +112,8 @@ impl Malloc {
                 self.mapped.push(chunk);
                 at = at.saturating_add(chunk.bytes);
             } else {
-                at = next_present(space, at.saturating_add(PAGE_BYTES));
+                let next = space.next_present(at.saturating_add(PAGE_BYTES));
+                at = next.unwrap_or(u64::MAX);
             }
         }
     }
@@ -191,13 +192,4 @@ fn mapped_chunk<B: AsRef<[u8]>>(space: &Space<B>, at: u64, limit: u64) -> Option
         bytes,
         in_use: true,
     })
-}
-
-/// The first page from `at` on of which something is here.
-fn next_present<B: AsRef<[u8]>>(space: &Space<B>, at: u64) -> u64 {
-    let ranges = space.ranges();
-    let next = ranges.partition_point(|range| range.end() <= at);
-    ranges
-        .get(next)
-        .map_or(u64::MAX, |range| range.start.max(at))
 }

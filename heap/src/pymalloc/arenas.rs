@@ -60,18 +60,30 @@ pub(super) fn read<B: AsRef<[u8]>>(
 /// More arenas than come while memory is copied.
 const MAX_NEW: usize = 4096;
 
-/// Puts arenas in order, without those that overlap another one. Of arenas that have no memory
-/// here only so many stay as may have come since.
+/// Whether some of an arena is here, or was when memory was copied.
+fn is_known<B: AsRef<[u8]>>(space: &Space<B>, arena: &Arena) -> bool {
+    let (start, end) = (arena.start, arena.end());
+    space.is_absent(start, end) || space.resident(start, end) > 0
+}
+
+/// Whether there are more arenas of which nothing is known than [`keep_apart`] keeps.
+pub(crate) fn are_invented<B: AsRef<[u8]>>(space: &Space<B>, arenas: &[Arena]) -> bool {
+    let new = arenas.iter().filter(|arena| !is_known(space, arena));
+    new.count() > MAX_NEW
+}
+
+/// Puts arenas in order, without those that overlap another one. Of arenas of which
+/// nothing is known only so many stay as may have come since.
 pub(super) fn keep_apart<B: AsRef<[u8]>>(space: &Space<B>, arenas: &mut Vec<Arena>) {
     arenas.sort_unstable_by_key(|arena| arena.start);
     let mut end = 0;
     let mut new = 0;
     arenas.retain(|arena| {
-        let is_here = space.resident(arena.start, arena.end()) > 0;
-        let keep = arena.start >= end && (is_here || new < MAX_NEW);
+        let is_known = is_known(space, arena);
+        let keep = arena.start >= end && (is_known || new < MAX_NEW);
         if keep {
             end = arena.end();
-            new += usize::from(!is_here);
+            new += usize::from(!is_known);
         }
         keep
     });

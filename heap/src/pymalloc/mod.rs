@@ -12,6 +12,7 @@ mod roots;
 use onlooker_unwinder::layout::Minor;
 
 pub use arenas::Arena;
+pub(crate) use arenas::are_invented;
 pub(crate) use pools::free_bits;
 pub use pools::{Pool, PoolState, is_pool};
 pub(crate) use roots::arenas_of;

@@ -9,6 +9,8 @@
 mod plan;
 mod tables;
 
+use std::cell::Cell;
+
 use onlooker_unwinder::layout::{Attributes, Layout, fields};
 use onlooker_unwinder::memory::{Lookup, RemoteAddr};
 
@@ -68,6 +70,8 @@ pub(crate) struct References<'a, B> {
     blocks: &'a Blocks,
     /// By number of the type.
     plans: Vec<Plan>,
+    /// Words that this pass may still tell.
+    left: Cell<u64>,
 }
 
 impl<'a, B: AsRef<[u8]>> References<'a, B> {
@@ -78,15 +82,26 @@ impl<'a, B: AsRef<[u8]>> References<'a, B> {
         blocks: &'a Blocks,
         types: &[Type],
     ) -> Self {
-        Self {
+        let mut room = space.len_bytes() / plan::BYTES_PER_SLOT;
+        let this = Self {
             space,
             layout,
             blocks,
             plans: types
                 .iter()
-                .map(|of| Plan::new(space, layout, of))
+                .map(|of| Plan::new(space, layout, of, &mut room))
                 .collect(),
-        }
+            left: Cell::new(0),
+        };
+        this.begin();
+        this
+    }
+
+    /// Begins a pass over all objects. Every table has one owner, so a pass tells fewer words than
+    /// there are in memory. It ends at twice as many: only damaged memory has tables that many
+    /// objects claim, and each of them is as large as somebody liked.
+    pub(crate) fn begin(&self) {
+        self.left.set(self.space.len_bytes() / 4);
     }
 
     pub(crate) fn word(&self, object: RemoteAddr, offset: u64) -> u64 {

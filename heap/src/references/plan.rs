@@ -14,7 +14,11 @@ const MEMBER_TYPE: u64 = 8;
 const MEMBER_OFFSET: u64 = 16;
 /// `T_OBJECT` and `T_OBJECT_EX`: the members that are references.
 const OBJECT_MEMBERS: [u32; 2] = [6, 16];
-const MAX_MEMBERS: u64 = 1 << 12;
+/// Of a type and its bases.
+const MAX_MEMBERS: usize = 1 << 12;
+/// All types have fewer slots together than memory has of these: each is 1 KiB and more, and few
+/// have or inherit more than some.
+pub(super) const BYTES_PER_SLOT: u64 = 16;
 const MAX_BASES: usize = 64;
 /// Where the fields of an object begin.
 const HEAD_BYTES: u64 = 16;
@@ -65,22 +69,33 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new<B: AsRef<[u8]>>(space: &Space<B>, layout: &Layout, of: &Type) -> Self {
+    /// `room` is how many slots there may still be of all types.
+    pub(super) fn new<B: AsRef<[u8]>>(
+        space: &Space<B>,
+        layout: &Layout,
+        of: &Type,
+        room: &mut u64,
+    ) -> Self {
         let word = |at: RemoteAddr, offset: u64| {
             let at = at.offset(offset);
             at.and_then(|at| space.u64(at)).unwrap_or_default()
         };
         // What classes written in Python add, down to what they are made from.
-        let mut slots = Vec::new();
+        let mut slots = Slots {
+            found: Vec::new(),
+            basic_bytes: of.basic_bytes,
+            most: MAX_MEMBERS.min((of.basic_bytes / 8).min(*room) as usize),
+        };
         let mut solid = of.addr;
         for _ in 0..MAX_BASES {
             let base = word(solid, BASE);
-            if base == 0 || !is_written_in_python(space, layout, solid) {
+            if base == 0 || base == solid.0 || !is_written_in_python(space, layout, solid) {
                 break;
             }
-            add_slots(space, RemoteAddr(word(solid, MEMBERS)), &mut slots);
+            slots.add(space, RemoteAddr(word(solid, MEMBERS)));
             solid = RemoteAddr(base);
         }
+        *room -= slots.found.len() as u64;
         let inline = layout.objects.attributes == Attributes::Inline
             && of.flags & fields::FLAG_INLINE_VALUES != 0;
         let managed = layout.objects.attributes != Attributes::DictOffset
@@ -98,7 +113,7 @@ impl Plan {
         };
         Self {
             shape: of.shape,
-            slots,
+            slots: slots.found,
             dict,
             scan: scan(
                 of,
@@ -167,21 +182,112 @@ fn is_written_in_python<B: AsRef<[u8]>>(space: &Space<B>, layout: &Layout, of: R
             || word(name, objects.str_ascii_data + 8) == c_name)
 }
 
-fn add_slots<B: AsRef<[u8]>>(space: &Space<B>, members: RemoteAddr, slots: &mut Vec<Slot>) {
-    for n in 0..MAX_MEMBERS {
-        let member = members
-            .offset(n * MEMBER_BYTES)
-            .and_then(|at| space.bytes(at, MEMBER_BYTES as usize));
-        let Some(member) = member else { return };
-        let word = |offset| u64_at(member, offset).unwrap_or_default();
-        if word(0) == 0 {
-            return;
+/// The slots of a type. Each takes a word of its objects, so there are no more than words.
+struct Slots {
+    found: Vec<Slot>,
+    basic_bytes: u64,
+    most: usize,
+}
+
+impl Slots {
+    fn add<B: AsRef<[u8]>>(&mut self, space: &Space<B>, members: RemoteAddr) {
+        for n in 0..self.most as u64 {
+            let member = members
+                .offset(n * MEMBER_BYTES)
+                .and_then(|at| space.bytes(at, MEMBER_BYTES as usize));
+            let Some(member) = member else { return };
+            let word = |offset| u64_at(member, offset).unwrap_or_default();
+            if word(0) == 0 || self.found.len() >= self.most {
+                return;
+            }
+            let offset = word(MEMBER_OFFSET);
+            let is_inside = offset.is_multiple_of(8)
+                && offset >= HEAD_BYTES
+                && offset.saturating_add(8) <= self.basic_bytes;
+            if is_inside && OBJECT_MEMBERS.contains(&(word(MEMBER_TYPE) as u32)) {
+                self.found.push(Slot {
+                    offset,
+                    name: RemoteAddr(word(0)),
+                });
+            }
         }
-        if OBJECT_MEMBERS.contains(&(word(MEMBER_TYPE) as u32)) {
-            slots.push(Slot {
-                offset: word(MEMBER_OFFSET),
-                name: RemoteAddr(word(0)),
-            });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use onlooker_unwinder::layout::{Minor, tables};
+
+    use super::*;
+    use crate::space::Range;
+    use crate::types::HEAP_TYPE;
+
+    const BASE_ADDR: u64 = 0x10000;
+    const TYPE: u64 = BASE_ADDR;
+    /// Nothing says that this was written in Python.
+    const OBJECT: u64 = BASE_ADDR + 0x400;
+    const NAME: u64 = BASE_ADDR + 0x800;
+    const TABLE: u64 = BASE_ADDR + 0x1000;
+    const MEMBERS_THERE: u64 = 1000;
+
+    /// The slots of a class with a member at each of these offsets.
+    fn slots(base: u64, offsets: &[u64], basic_bytes: u64, room: &mut u64) -> Vec<u64> {
+        let layout = tables::for_version(Minor::new(3, 12)).expect("a table");
+        let mut bytes = vec![0; 0x1000 + ((MEMBERS_THERE + 1) * MEMBER_BYTES) as usize];
+        let mut put = |addr: u64, word: u64| {
+            let at = (addr - BASE_ADDR) as usize;
+            bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        };
+        put(TYPE + BASE, base);
+        put(TYPE + fields::TYPE_FLAGS, HEAP_TYPE);
+        put(
+            TYPE + fields::TYPE_NAME,
+            NAME + layout.objects.str_ascii_data,
+        );
+        put(TYPE + layout.objects.cached_keys - 24, NAME);
+        put(TYPE + MEMBERS, TABLE);
+        for (n, offset) in (0..).zip(offsets) {
+            let member = TABLE + n * MEMBER_BYTES;
+            put(member, NAME);
+            put(member + MEMBER_TYPE, 6);
+            put(member + MEMBER_OFFSET, *offset);
         }
+        let range = Range {
+            start: BASE_ADDR,
+            len: bytes.len() as u64,
+            at: 0,
+        };
+        let space = Space::new(vec![range], bytes).expect("one range");
+        let of = Type {
+            addr: RemoteAddr(TYPE),
+            raw_name: RemoteAddr(NAME),
+            flags: HEAP_TYPE,
+            basic_bytes,
+            item_bytes: 0,
+            distance: 0,
+            shape: Shape::Other,
+        };
+        let plan = Plan::new(&space, &layout, &of, room);
+        plan.slots.iter().map(|slot| slot.offset).collect()
+    }
+
+    #[test]
+    fn slots_lie_in_their_object() {
+        // In the head, between words, across the end, behind it.
+        let offsets = [16, 8, 20, 36, 32, 40, u64::MAX - 7, u64::MAX];
+        let mut room = 100;
+        assert_eq!(slots(OBJECT, &offsets, 40, &mut room), [16, 32]);
+        assert_eq!(room, 98);
+    }
+
+    #[test]
+    fn no_class_has_more_slots_than_words() {
+        let same = [16; MEMBERS_THERE as usize];
+        let mut room = 100;
+        assert_eq!(slots(OBJECT, &same, 40, &mut room).len(), 5);
+        assert_eq!(slots(OBJECT, &same, 1 << 28, &mut room).len(), 95);
+        assert_eq!(slots(OBJECT, &same, 1 << 28, &mut room).len(), 0);
+        // One that is its own base ends.
+        assert_eq!(slots(TYPE, &same, 40, &mut 100).len(), 0);
     }
 }

@@ -6,6 +6,7 @@ use onlooker_unwinder::objects::Entries;
 
 use super::{How, References};
 use crate::owned::{DEQUE_ITEMS, DEQUE_LEFT, DEQUE_LINK};
+use crate::space::PAGE_BYTES;
 
 /// `dequeobject.leftindex`.
 const DEQUE_LEFT_INDEX: u64 = 40;
@@ -14,7 +15,7 @@ const SET_ENTRY_WORDS: u64 = 2;
 
 impl<B: AsRef<[u8]>> References<'_, B> {
     /// Calls `each` with the number and the value of `count` words. A table never goes beyond its
-    /// block, whatever its owner says.
+    /// block, whatever its owner says, and ends where the pass has told all that it may.
     pub(crate) fn words(&self, addr: RemoteAddr, count: u64, mut each: impl FnMut(u64, u64)) {
         let mut bytes = self.space.tail(addr);
         let mut end = addr.0.saturating_add(count.saturating_mul(8));
@@ -29,14 +30,22 @@ impl<B: AsRef<[u8]>> References<'_, B> {
                 bytes = self.space.tail(at);
             }
             if bytes.len() < 8 {
-                // A page that is not here.
-                index += (crate::space::PAGE_BYTES - at.0 % crate::space::PAGE_BYTES).div_ceil(8);
+                // Pages that are not here: a table may be larger than all memory.
+                let page_end = at.0.saturating_add(PAGE_BYTES - at.0 % PAGE_BYTES);
+                let Some(next) = self.space.next_present(page_end) else {
+                    return;
+                };
+                index = (next - addr.0).div_ceil(8);
                 bytes = &[];
                 continue;
             }
-            let left = ((end - at.0) / 8) as usize;
+            let left = self.left.get().min((end - at.0) / 8);
             let words = bytes.as_chunks::<8>().0;
-            let words = &words[..words.len().min(left)];
+            let words = &words[..words.len().min(left as usize)];
+            if words.is_empty() {
+                return;
+            }
+            self.left.set(self.left.get() - words.len() as u64);
             for word in words {
                 each(index, u64::from_le_bytes(*word));
                 index += 1;
@@ -111,7 +120,8 @@ impl<B: AsRef<[u8]>> References<'_, B> {
     /// The first `most` items of a deque.
     pub(crate) fn deque(&self, deque: RemoteAddr, most: u64, each: &mut impl FnMut(u64, How)) {
         let count = self.word(deque, fields::OB_SIZE);
-        let count = count.min(self.space.len_bytes() / 8).min(most);
+        let count = count.min(self.left.get()).min(most);
+        self.left.set(self.left.get() - count);
         let mut block = RemoteAddr(self.word(deque, DEQUE_LEFT));
         let mut first = self.word(deque, DEQUE_LEFT_INDEX) % DEQUE_ITEMS;
         let mut done = 0;

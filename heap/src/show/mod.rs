@@ -16,6 +16,7 @@ use std::collections::BinaryHeap;
 
 use onlooker_unwinder::layout::{Layout, Minor};
 use onlooker_unwinder::memory::{Lookup, RemoteAddr};
+use rustc_hash::FxHashSet;
 
 pub use crate::references::How;
 pub use referrers::{Referrer, Referrers, Source};
@@ -142,12 +143,14 @@ impl<'a, B: AsRef<[u8]>> Heap<'a, B> {
     fn own_bytes(&self, object: &Object) -> u64 {
         let mut own = object.block.bytes;
         let blocks = &self.census.blocks;
+        let mut seen = FxHashSet::default();
         if let Some(of) = self.census.types.all().get(object.of as usize) {
             owned::parts(self.space, self.layout, of, object.addr, |part, what| {
                 let block = blocks.locate(part);
                 let owned = block.filter(|block| blocks.use_of(block.index) == what);
-                own += owned.map_or(0, |block| block.bytes);
-                owned.is_some()
+                let new = owned.filter(|block| seen.insert(block.index));
+                own += new.map_or(0, |block| block.bytes);
+                new.is_some()
             });
         }
         own

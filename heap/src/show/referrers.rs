@@ -109,6 +109,7 @@ impl<B: AsRef<[u8]>> Heap<'_, B> {
     }
 
     fn in_blocks(&self, targets: &mut Targets) {
+        self.references.begin();
         let census = self.census;
         let debug = self.is_debug();
         for block in census.blocks.iter() {

@@ -138,6 +138,7 @@ impl<B: AsRef<[u8]>> Heap<'_, B> {
 
     fn items(&self, out: &mut String, addr: RemoteAddr, of: &Type, path: &mut Path) {
         let references = &self.references;
+        references.begin();
         let mut items: Vec<(Option<u64>, u64)> = Vec::new();
         let mut add = |key, value: u64| {
             if value != 0 && (items.len() as u64) < MAX_ITEMS {

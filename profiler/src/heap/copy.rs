@@ -121,7 +121,8 @@ impl Prepared {
 
 impl Copied {
     /// Copies again what is resident between these addresses: what changed while it was copied,
-    /// and what came since. Memory that is gone by now stays as it was.
+    /// and what came since. Memory that is gone by now stays as it was, and what was left out stays
+    /// left out.
     ///
     /// # Errors
     /// When the process is gone.
@@ -140,7 +141,10 @@ impl Copied {
             if map.is_none_or(|map| map.runs(start, end, &mut pages).is_err()) {
                 pages.resident = vec![(start, end)];
             }
-            for (start, end) in pages.resident {
+            let absent = self.space.absent();
+            let here = pages.resident.into_iter();
+            let here: Vec<_> = here.flat_map(|run| without(run, absent)).collect();
+            for (start, end) in here {
                 for at in (start..end).step_by(SEGMENT_BYTES as usize) {
                     let len = SEGMENT_BYTES.min(end - at) as u32;
                     buffer.resize(len as usize, 0);
@@ -161,6 +165,22 @@ impl Copied {
     pub fn residency_known(&self) -> bool {
         self.page_map.is_some()
     }
+}
+
+/// What of a run lies in none of `absent`, which are by address.
+fn without((mut start, end): (u64, u64), absent: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let first = absent.partition_point(|(_, to)| *to <= start);
+    let mut left = Vec::new();
+    for (from, to) in absent[first..].iter().take_while(|(from, _)| *from < end) {
+        if start < *from {
+            left.push((start, *from));
+        }
+        start = *to;
+    }
+    if start < end {
+        left.push((start, end));
+    }
+    left
 }
 
 /// The kernel lists mappings page by page of its answer: one that grew between two of them may
@@ -206,4 +226,24 @@ fn runs(mappings: &[Mapping], page_map: &mut Option<PageMap>) -> (Vec<Run>, Vec<
         );
     }
     (runs, swapped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without;
+
+    #[test]
+    fn what_is_absent_is_cut_out() {
+        let absent = [(10, 20), (20, 30), (40, 50)];
+        for (run, left) in [
+            ((0, 10), vec![(0, 10)]),
+            ((0, 60), vec![(0, 10), (30, 40), (50, 60)]),
+            ((15, 45), vec![(30, 40)]),
+            ((12, 18), vec![]),
+            ((50, 60), vec![(50, 60)]),
+        ] {
+            assert_eq!(without(run, &absent), left, "{run:?}");
+        }
+        assert_eq!(without((1, 2), &[]), [(1, 2)]);
+    }
 }
