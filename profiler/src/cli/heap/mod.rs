@@ -6,13 +6,12 @@ mod save;
 mod show;
 mod table;
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
 use super::progress::Progress;
+use super::stdout;
 use crate::error::Error;
 use crate::heap::{self, Limits, Options, Report, take};
 use diff::DiffArgs;
@@ -96,28 +95,12 @@ fn live(args: &HeapArgs, pid: i32) -> Result<u8, Error> {
 }
 
 fn show(args: &HeapArgs, report: &Report) -> Result<u8, Error> {
-    print(&if args.json {
-        json(&json::report(report))?
+    stdout::print(&if args.json {
+        stdout::json(&json::report(report))?
     } else {
         table::render(report, args.limit)
-    })
-}
-
-fn json(document: &impl Serialize) -> Result<String, Error> {
-    let text = serde_json::to_string(document).map_err(|e| Error::Report(e.to_string()))?;
-    Ok(text + "\n")
-}
-
-fn print(text: &str) -> Result<u8, Error> {
-    match io::stdout().write_all(text.as_bytes()) {
-        // `onlooker heap | head` is no failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Write {
-            path: "-".into(),
-            error,
-            kept: String::new(),
-        }),
-        _ => Ok(0),
-    }
+    })?;
+    Ok(0)
 }
 
 /// A number of bytes: a plain one, or with K, M, G or T.

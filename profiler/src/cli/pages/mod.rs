@@ -3,7 +3,6 @@
 mod report;
 mod table;
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::Args;
@@ -11,6 +10,7 @@ use onlooker_heap::unshared::Row;
 
 use super::heap::{bytes, half_of_available};
 use super::progress::Progress;
+use super::stdout;
 use crate::attach::{self, Attached};
 use crate::error::Error;
 use crate::heap::Limits;
@@ -93,20 +93,12 @@ pub(super) fn run(args: &PagesArgs) -> Result<u8, Error> {
         process.set_interpreter(known);
         report.add(process, worker.as_ref());
     }
-    let text = if args.json {
-        serde_json::to_string(&report).map_err(|e| Error::Report(e.to_string()))? + "\n"
+    stdout::print(&if args.json {
+        stdout::json(&report)?
     } else {
         table::render(&report, args.limit)
-    };
-    match io::stdout().write_all(text.as_bytes()) {
-        // `onlooker pages | head` is no failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Write {
-            path: "-".into(),
-            error,
-            kept: String::new(),
-        }),
-        _ => Ok(0),
-    }
+    })?;
+    Ok(0)
 }
 
 /// The types in a worker's unshared pages; `None` where no census can be taken of it, which is told.

@@ -9,6 +9,7 @@ use clap::Args;
 use onlooker_heap::diff::{Side, diff};
 use onlooker_heap::image::Meta;
 
+use crate::cli::stdout;
 use crate::error::Error;
 use crate::heap::{Report, image};
 use document::Document;
@@ -50,11 +51,12 @@ pub(super) fn run(args: &DiffArgs) -> Result<u8, Error> {
     let metas = [&old.meta, &new.meta];
     let notes = notes(metas, &reports, one_process);
     let document = Document::new(metas, &reports, one_process, notes, difference);
-    super::print(&if args.json {
-        super::json(&document)?
+    stdout::print(&if args.json {
+        stdout::json(&document)?
     } else {
         table::render(&document, args.limit)
-    })
+    })?;
+    Ok(0)
 }
 
 /// Whether addresses in both mean the same: it is one process, and one Python in it (`exec` keeps
