@@ -6,12 +6,13 @@ mod save;
 mod show;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 use super::progress::Progress;
 use super::stdout;
+use super::text::printable;
 use crate::error::Error;
 use crate::heap::{self, Limits, Options, Report, take};
 use diff::DiffArgs;
@@ -65,11 +66,21 @@ pub(super) fn run(args: &HeapArgs) -> Result<u8, Error> {
         (Some(HeapCommand::Show(args)), ..) => show::run(args),
         (None, Some(pid), _) => live(args, pid),
         (None, None, Some(path)) => {
+            let progress = reading(path);
             let report = heap::image::report(&mut heap::image::open(path)?);
+            drop(progress);
             show(args, &report)
         }
         (None, None, None) => Err(Error::Usage("-p PID or a file is missing".to_owned())),
     }
+}
+
+/// Shows that an image is read: checking each byte of it and counting its objects may take long.
+fn reading(path: &Path) -> Progress {
+    Progress::begin(&format!(
+        "reading {}",
+        printable(&path.display().to_string())
+    ))
 }
 
 /// A census of a process, and its image where one is wanted.

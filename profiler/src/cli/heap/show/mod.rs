@@ -47,12 +47,15 @@ pub struct ShowArgs {
 }
 
 pub(super) fn run(args: &ShowArgs) -> Result<u8, Error> {
+    let progress = super::reading(&args.image);
     let mut image = image::open(&args.image)?;
     let report = image::report(&mut image);
     let heap = Heap::new(&image.space, &image.meta.layout, &report.census);
     let (subjects, count) = subjects(args, &report, &heap)?;
     let addresses: Vec<RemoteAddr> = subjects.iter().map(|each| each.addr).collect();
+    progress.working("looking for referrers");
     let referrers = heap.referrers(&addresses, args.referrers);
+    drop(progress);
     let document = Document::new(&report, &heap, count, subjects.into_iter().zip(referrers));
     stdout::print(&if args.json {
         stdout::json(&document)?
