@@ -1,5 +1,7 @@
 //! The census for people.
 
+mod arenas;
+
 use std::fmt::Write as _;
 
 use onlooker_heap::blocks::Use;
@@ -22,7 +24,7 @@ pub(super) fn render(taken: &Report, limit: usize) -> String {
     head(&mut text, taken);
     types(&mut text, taken, limit);
     resident(&mut text, taken);
-    fragmentation(&mut text, taken);
+    arenas::fragmentation(&mut text, taken);
     largest(&mut text, taken, limit);
     violations(&mut text, taken);
     text
@@ -217,28 +219,6 @@ fn resident(text: &mut String, taken: &Report) {
             part.name().replace('_', " "),
             "#".repeat(width)
         );
-    }
-}
-
-fn fragmentation(text: &mut String, taken: &Report) {
-    let arenas = &taken.census.arenas;
-    if arenas.is_empty() {
-        return;
-    }
-    let all: u64 = arenas.iter().map(|arena| arena.bytes).sum();
-    let used: u64 = arenas.iter().map(|arena| arena.used_bytes).sum();
-    let (count, sparse, pinned) = json::sparse(taken);
-    let _ = writeln!(
-        text,
-        "\n{} arenas of {} are {} full; {count} of them ({}) less than 10 %",
-        arenas.len(),
-        bytes(all),
-        percent(used, all),
-        bytes(sparse),
-    );
-    for (name, arenas) in pinned.iter().take(5) {
-        let name = printable(name);
-        let _ = writeln!(text, "{arenas:>12} of these are held mostly by {name}");
     }
 }
 
