@@ -24,7 +24,8 @@ pub(super) fn render(taken: &Report, limit: usize) -> String {
     head(&mut text, taken);
     types(&mut text, taken, limit);
     resident(&mut text, taken);
-    arenas::fragmentation(&mut text, taken);
+    arenas::size_classes(&mut text, taken, limit);
+    arenas::fragmentation(&mut text, taken, limit);
     largest(&mut text, taken, limit);
     violations(&mut text, taken);
     text
