@@ -224,6 +224,29 @@ fn arenas_that_are_nearly_empty_are_told_with_what_holds_them() {
         let share = number(&arenas["sparse_bytes"]) * 10 / number(&arenas["total_bytes"]);
         assert!(share >= 5, "{arenas:#}");
         assert_eq!(arenas["sparse_pinned_by"][0]["type"], "builtins.str");
+        // One by one they are what is told of all together.
+        let each = arenas["each"].as_array().expect("arenas");
+        assert_eq!(each.len() as u64, number(&arenas["count"]));
+        let sum = |field: &str, of: &dyn Fn(&&Value) -> bool| -> u64 {
+            let found = each.iter().filter(of);
+            found.map(|arena| number(&arena[field])).sum()
+        };
+        for (field, all) in [("bytes", "total_bytes"), ("used_bytes", "used_bytes")] {
+            assert_eq!(sum(field, &|_| true), number(&arenas[all]), "{field}");
+        }
+        let is_sparse =
+            |arena: &&Value| number(&arena["used_bytes"]) * 10 < number(&arena["bytes"]);
+        let sparse = sum("bytes", &is_sparse);
+        assert_eq!(sparse, number(&arenas["sparse_bytes"]));
+        let held = |arena: &&Value| arena["pinned_by"] == "builtins.str";
+        let by_str = each.iter().filter(is_sparse).filter(held).count() as u64;
+        assert_eq!(number(&arenas["sparse_pinned_by"][0]["arenas"]), by_str);
+        // Blocks of all sizes are those in the arenas.
+        let classes = census["size_classes"].as_array().expect("size classes");
+        let used = |class: &Value| number(&class["block_bytes"]) * number(&class["used"]);
+        let used: u64 = classes.iter().map(used).sum();
+        assert_eq!(used, number(&arenas["used_bytes"]));
+        assert_eq!(census["garbage"], Value::Null);
     });
 }
 
@@ -366,9 +389,17 @@ fn the_table_names_types_and_parts() {
         "arenas",
         "Resident",
         "largest",
+        "blocks of pymalloc by size",
+        "emptiest arenas",
     ] {
         assert!(run.text().contains(word), "no {word} in {}", run.text());
     }
+    let census = census(&target, &["--limit", "3"]);
+    let each = census["arenas"]["each"].as_array().expect("arenas");
+    let full = |arena: &&Value| number(&arena["used_bytes"]) * 1000 / number(&arena["bytes"]);
+    let emptiest = each.iter().min_by_key(full).expect("an arena");
+    let address = format!("{:#x}", number(&emptiest["address"]));
+    assert!(run.text().contains(&address), "{address}: {}", run.text());
     let run = onlooker(&["heap", "-p", "1073741824"]);
     assert_eq!(run.code(), Some(67), "{}", run.stderr);
     let run = onlooker(&["heap", "-p", "1", "--max-memory", "none"]);

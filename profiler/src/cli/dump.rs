@@ -1,12 +1,12 @@
 //! `onlooker dump`: every thread's stack, once.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 
 use serde::Serialize;
 
 use super::args::DumpArgs;
-use super::printable;
+use super::stdout;
+use super::text::printable;
 use crate::attach;
 use crate::error::Error;
 use crate::session::{Session, ThreadStack, Trust};
@@ -51,20 +51,12 @@ pub(super) fn run(args: &DumpArgs) -> Result<u8, Error> {
     let mut session = Session::new(attached, 1.0);
     session.sample(TRIES)?;
     let dump = collect(&mut session);
-    let text = if args.json {
-        serde_json::to_string(&dump).map_err(|e| Error::Report(e.to_string()))? + "\n"
+    stdout::print(&if args.json {
+        stdout::json(&dump)?
     } else {
         render(&dump)
-    };
-    match io::stdout().write_all(text.as_bytes()) {
-        // `onlooker dump | head` is no failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Write {
-            path: "-".into(),
-            error,
-            kept: String::new(),
-        }),
-        _ => Ok(0),
-    }
+    })?;
+    Ok(0)
 }
 
 fn collect(session: &mut Session) -> Dump {

@@ -10,7 +10,9 @@ mod reads;
 mod record;
 mod report;
 mod selfcheck;
+mod stdout;
 mod stop;
+mod text;
 mod tracemalloc;
 mod usage;
 
@@ -85,11 +87,4 @@ fn refuse(flag: Option<&'static str>) -> Result<(), Error> {
         ))),
         None => Ok(()),
     }
-}
-
-/// Names come from the target: they must not steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
 }

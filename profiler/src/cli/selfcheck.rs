@@ -3,7 +3,6 @@
 mod table;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::args::{Seconds, SelfcheckArgs};
+use super::stdout;
 use crate::error::{Error, exit};
 use crate::selfcheck::edges::{FunctionId, Oracle, Tally};
 use crate::selfcheck::oracle::{self, Watched};
@@ -115,20 +115,15 @@ pub(super) fn run(args: &SelfcheckArgs) -> Result<u8, Error> {
         return Err(Error::Report(what.to_owned()));
     }
     let report = Report::new(args, &oracle, edges, watched, &sampled);
-    let text = if args.json {
-        serde_json::to_string(&report).map_err(|e| Error::Report(e.to_string()))? + "\n"
+    stdout::print(&if args.json {
+        stdout::json(&report)?
     } else {
         table::render(&report)
-    };
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Write {
-            path: "-".into(),
-            error,
-            kept: String::new(),
-        }),
-        _ if sampled.steps.impossible > 0 => Ok(IMPOSSIBLE),
-        _ => Ok(0),
-    }
+    })?;
+    Ok(match sampled.steps.impossible {
+        0 => 0,
+        _ => IMPOSSIBLE,
+    })
 }
 
 fn complain(status: ExitStatus) {

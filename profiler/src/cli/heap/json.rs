@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use onlooker_heap::census::{Sum, TypeCount};
+use onlooker_heap::census::{ArenaUse, Census, Sum, TypeCount};
 use onlooker_heap::malloc::Heap;
 use serde::Serialize;
 
@@ -27,6 +27,8 @@ pub(super) struct Report {
     gc: Vec<Interpreter>,
     gc_tracked: u64,
     frozen: u64,
+    /// Unreachable objects that are not collected yet; not told yet.
+    garbage: Option<u64>,
     immortal: u64,
     interpreters: Vec<Share>,
     static_objects: Option<u64>,
@@ -76,6 +78,15 @@ struct Arenas {
     sparse_bytes: u64,
     sparse_pinned_by: Vec<PinnedBy>,
     found_by_scan: bool,
+    each: Vec<Arena>,
+}
+
+#[derive(Serialize)]
+struct Arena {
+    address: u64,
+    bytes: u64,
+    used_bytes: u64,
+    pinned_by: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -181,6 +192,12 @@ pub(super) fn modules(counts: &[TypeCount]) -> Vec<(String, Sum)> {
     modules
 }
 
+/// The type that has most bytes in an arena; `None` where no type has any.
+pub(super) fn pinned_by(census: &Census, arena: &ArenaUse) -> Option<String> {
+    let name = census.names.get(arena.pinned_by as usize);
+    name.map(ToString::to_string)
+}
+
 /// Arenas less than a tenth full: how many bytes they have, and the types that most of them hold.
 pub(super) fn sparse(taken: &heap::Report) -> (u64, u64, Vec<(String, u64)>) {
     let census = &taken.census;
@@ -189,9 +206,10 @@ pub(super) fn sparse(taken: &heap::Report) -> (u64, u64, Vec<(String, u64)>) {
     for arena in census.arenas.iter().filter(|a| a.used_bytes * 10 < a.bytes) {
         count += 1;
         bytes += arena.bytes;
-        let name = census.names.get(arena.pinned_by as usize);
-        let name = name.map_or_else(|| "unowned".to_owned(), ToString::to_string);
-        *pinned.entry(name).or_default() += 1;
+        let name = pinned_by(census, arena);
+        *pinned
+            .entry(name.unwrap_or_else(|| "unowned".to_owned()))
+            .or_default() += 1;
     }
     let mut pinned: Vec<_> = pinned.into_iter().collect();
     pinned.sort_by_key(|(_, arenas)| std::cmp::Reverse(*arenas));
@@ -257,6 +275,16 @@ pub(super) fn report(taken: &heap::Report) -> Report {
                 })
                 .collect(),
             found_by_scan: pymalloc.scanned,
+            each: census
+                .arenas
+                .iter()
+                .map(|arena| Arena {
+                    address: arena.start,
+                    bytes: arena.bytes,
+                    used_bytes: arena.used_bytes,
+                    pinned_by: pinned_by(census, arena),
+                })
+                .collect(),
         },
         blocks: census
             .uses
@@ -289,6 +317,7 @@ pub(super) fn report(taken: &heap::Report) -> Report {
             .collect(),
         gc_tracked: census.counts.iter().map(|each| each.gc_tracked).sum(),
         frozen: census.frozen,
+        garbage: None,
         immortal: census.immortal,
         interpreters: census
             .interpreters

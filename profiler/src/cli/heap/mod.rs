@@ -6,13 +6,13 @@ mod save;
 mod show;
 mod table;
 
-use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
 use super::progress::Progress;
+use super::stdout;
+use super::text::printable;
 use crate::error::Error;
 use crate::heap::{self, Limits, Options, Report, take};
 use diff::DiffArgs;
@@ -66,11 +66,21 @@ pub(super) fn run(args: &HeapArgs) -> Result<u8, Error> {
         (Some(HeapCommand::Show(args)), ..) => show::run(args),
         (None, Some(pid), _) => live(args, pid),
         (None, None, Some(path)) => {
+            let progress = reading(path);
             let report = heap::image::report(&mut heap::image::open(path)?);
+            drop(progress);
             show(args, &report)
         }
         (None, None, None) => Err(Error::Usage("-p PID or a file is missing".to_owned())),
     }
+}
+
+/// Shows that an image is read: checking each byte of it and counting its objects may take long.
+fn reading(path: &Path) -> Progress {
+    Progress::begin(&format!(
+        "reading {}",
+        printable(&path.display().to_string())
+    ))
 }
 
 /// A census of a process, and its image where one is wanted.
@@ -96,28 +106,12 @@ fn live(args: &HeapArgs, pid: i32) -> Result<u8, Error> {
 }
 
 fn show(args: &HeapArgs, report: &Report) -> Result<u8, Error> {
-    print(&if args.json {
-        json(&json::report(report))?
+    stdout::print(&if args.json {
+        stdout::json(&json::report(report))?
     } else {
         table::render(report, args.limit)
-    })
-}
-
-fn json(document: &impl Serialize) -> Result<String, Error> {
-    let text = serde_json::to_string(document).map_err(|e| Error::Report(e.to_string()))?;
-    Ok(text + "\n")
-}
-
-fn print(text: &str) -> Result<u8, Error> {
-    match io::stdout().write_all(text.as_bytes()) {
-        // `onlooker heap | head` is no failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Write {
-            path: "-".into(),
-            error,
-            kept: String::new(),
-        }),
-        _ => Ok(0),
-    }
+    })?;
+    Ok(0)
 }
 
 /// A number of bytes: a plain one, or with K, M, G or T.

@@ -3,7 +3,6 @@
 mod report;
 mod table;
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::Args;
@@ -11,6 +10,7 @@ use onlooker_heap::unshared::Row;
 
 use super::heap::{bytes, half_of_available};
 use super::progress::Progress;
+use super::stdout;
 use crate::attach::{self, Attached};
 use crate::error::Error;
 use crate::heap::Limits;
@@ -44,14 +44,14 @@ pub struct PagesArgs {
 
 pub(super) fn run(args: &PagesArgs) -> Result<u8, Error> {
     let progress = Progress::begin("looking at pages");
-    let mut processes = family(args.pid, args.children)?;
+    let mut processes = family(args.pid, args.children, &progress)?;
     let mut workers: Vec<Option<Worker>> = processes
         .iter()
         .map(|(parent, process)| {
             let parent = &processes[(*parent)?].1;
             process
                 .beside(parent)
-                .map_err(|error| complain(&error))
+                .map_err(|error| complain(&error, &progress))
                 .ok()
         })
         .collect();
@@ -93,20 +93,12 @@ pub(super) fn run(args: &PagesArgs) -> Result<u8, Error> {
         process.set_interpreter(known);
         report.add(process, worker.as_ref());
     }
-    let text = if args.json {
-        serde_json::to_string(&report).map_err(|e| Error::Report(e.to_string()))? + "\n"
+    stdout::print(&if args.json {
+        stdout::json(&report)?
     } else {
         table::render(&report, args.limit)
-    };
-    match io::stdout().write_all(text.as_bytes()) {
-        // `onlooker pages | head` is no failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Write {
-            path: "-".into(),
-            error,
-            kept: String::new(),
-        }),
-        _ => Ok(0),
-    }
+    })?;
+    Ok(0)
 }
 
 /// The types in a worker's unshared pages; `None` where no census can be taken of it, which is told.
@@ -137,21 +129,25 @@ fn types(
             Some(rows)
         }
         Err(error) => {
-            progress.aside(|| complain(&error));
+            complain(&error, progress);
             None
         }
     }
 }
 
 /// The process and, where asked for, its descendants, each with the index of its parent.
-fn family(root: i32, children: bool) -> Result<Vec<(Option<usize>, Process)>, Error> {
+fn family(
+    root: i32,
+    children: bool,
+    progress: &Progress,
+) -> Result<Vec<(Option<usize>, Process)>, Error> {
     let mut processes = vec![(None, Process::look(root)?)];
     let mut next = 0;
     while let Some((_, process)) = processes.get(next).filter(|_| children) {
         for pid in kin::children(process.pid) {
             match Process::look(pid) {
                 Ok(child) => processes.push((Some(next), child)),
-                Err(error) => complain(&error),
+                Err(error) => complain(&error, progress),
             }
         }
         next += 1;
@@ -168,6 +164,6 @@ fn interpreter(attached: &Attached) -> Interpreter {
 }
 
 /// What is missing is told; the rest is shown.
-fn complain(error: &Error) {
-    eprintln!("onlooker: {error}");
+fn complain(error: &Error, progress: &Progress) {
+    progress.aside(|| eprintln!("onlooker: {error}"));
 }

@@ -2,10 +2,8 @@
 
 use std::fmt::Write as _;
 
-use onlooker_flamegraph::units;
-
 use super::report::{ProcessReport, Report, TypeReport, WorkerReport};
-use crate::cli::printable;
+use crate::cli::text::{bytes, printable};
 use crate::target::smaps::Sizes;
 
 pub(super) fn render(report: &Report, limit: usize) -> String {
@@ -167,8 +165,4 @@ fn list(text: &mut String, title: &str, parts: &[(&str, u64)]) {
     if !parts.is_empty() {
         let _ = writeln!(text, "  {title}: {}", parts.join(", "));
     }
-}
-
-fn bytes(value: u64) -> String {
-    units::bytes(value as f64)
 }

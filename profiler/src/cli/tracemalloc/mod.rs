@@ -9,11 +9,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use onlooker_flamegraph::{Mode, Options, Selection};
 use onlooker_heap::tracemalloc::{By, Quality, Snapshot, diff};
 use onlooker_recording::tables::WeightKind;
-use serde::Serialize;
 
 use super::output::Output;
 use super::progress::Progress;
 use super::report::{self, Report, Wanted};
+use super::stdout;
 use crate::attach;
 use crate::error::Error;
 use crate::target;
@@ -132,15 +132,20 @@ fn show(args: &TracemallocArgs, pid: i32) -> Result<u8, Error> {
     complain(&document, &quality);
     let Some((output, kind)) = output else {
         let text = if args.json {
-            json(&document)?
+            stdout::json(&document)?
         } else {
             table::sites(&document, args.limit)
         };
-        return print(&text);
+        stdout::print(&text)?;
+        return Ok(0);
     };
     let path = output.path().to_owned();
     let written = output.write(|out| match kind {
-        Kind::Snapshot => out.write_all(json(&document).map_err(io::Error::other)?.as_bytes()),
+        Kind::Snapshot => out.write_all(
+            stdout::json(&document)
+                .map_err(io::Error::other)?
+                .as_bytes(),
+        ),
         Kind::Report(report) => draw(&origin, &snapshot, report, out),
     });
     written.map_err(|error| Error::Write {
@@ -221,26 +226,10 @@ fn compare(args: &DiffArgs) -> Result<u8, Error> {
             .map(|change| ChangeRow::new(change, by))
             .collect(),
     };
-    print(&if args.json {
-        json(&document)?
+    stdout::print(&if args.json {
+        stdout::json(&document)?
     } else {
         table::changes(&document, args.limit)
-    })
-}
-
-fn json(document: &impl Serialize) -> Result<String, Error> {
-    let text = serde_json::to_string(document).map_err(|e| Error::Report(e.to_string()))?;
-    Ok(text + "\n")
-}
-
-fn print(text: &str) -> Result<u8, Error> {
-    match io::stdout().write_all(text.as_bytes()) {
-        // `onlooker tracemalloc … | head` is no failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Write {
-            path: "-".into(),
-            error,
-            kept: String::new(),
-        }),
-        _ => Ok(0),
-    }
+    })?;
+    Ok(0)
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use onlooker_flamegraph::units;
 
-use crate::cli::printable;
+use crate::cli::text::{bytes, printable};
 use crate::tracemalloc::document::{DiffDocument, Document, LineRow, PlaceRow};
 
 /// The sites of a snapshot.
@@ -112,10 +112,6 @@ pub(super) fn changes(document: &DiffDocument, limit: usize) -> String {
     }
     more(&mut text, document.changes.len(), limit);
     text
-}
-
-fn bytes(value: u64) -> String {
-    units::bytes(value as f64)
 }
 
 fn signed(value: i64, text: String) -> String {

@@ -9,6 +9,7 @@ use clap::Args;
 use onlooker_heap::diff::{Side, diff};
 use onlooker_heap::image::Meta;
 
+use crate::cli::stdout;
 use crate::error::Error;
 use crate::heap::{Report, image};
 use document::Document;
@@ -31,11 +32,15 @@ pub struct DiffArgs {
 }
 
 pub(super) fn run(args: &DiffArgs) -> Result<u8, Error> {
+    let progress = super::reading(&args.old);
     // Both before the first census: a file that is none is told at once.
     let mut old = image::open(&args.old)?;
+    progress.working("reading the other image");
     let mut new = image::open(&args.new)?;
+    progress.working("counting objects");
     let reports = [image::report(&mut old), image::report(&mut new)];
     let one_process = is_same_process(&old.meta, &new.meta);
+    progress.working("comparing");
     let difference = diff(
         &Side {
             census: &reports[0].census,
@@ -47,14 +52,16 @@ pub(super) fn run(args: &DiffArgs) -> Result<u8, Error> {
         },
         one_process,
     );
+    drop(progress);
     let metas = [&old.meta, &new.meta];
     let notes = notes(metas, &reports, one_process);
     let document = Document::new(metas, &reports, one_process, notes, difference);
-    super::print(&if args.json {
-        super::json(&document)?
+    stdout::print(&if args.json {
+        stdout::json(&document)?
     } else {
         table::render(&document, args.limit)
-    })
+    })?;
+    Ok(0)
 }
 
 /// Whether addresses in both mean the same: it is one process, and one Python in it (`exec` keeps

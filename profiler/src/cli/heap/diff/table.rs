@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use onlooker_flamegraph::units;
 
 use super::document::{Document, Image, Row};
-use crate::cli::printable;
+use crate::cli::text::{bytes, printable};
 
 pub(super) fn render(document: &Document, limit: usize) -> String {
     let mut text = String::new();
@@ -148,11 +148,6 @@ impl Row {
         let [old, new] = self.own_bytes.map(bytes);
         format!("{old} → {new}")
     }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "shown with three digits")]
-fn bytes(value: u64) -> String {
-    units::bytes(value as f64)
 }
 
 fn signed(value: i64, unit: fn(u64) -> String) -> String {

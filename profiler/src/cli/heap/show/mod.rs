@@ -9,6 +9,8 @@ use clap::Args;
 use onlooker_heap::show::{Heap, Subject};
 use onlooker_unwinder::memory::RemoteAddr;
 
+use crate::cli::stdout;
+use crate::cli::text::printable;
 use crate::error::Error;
 use crate::heap::{Report, image};
 use document::Document;
@@ -45,18 +47,22 @@ pub struct ShowArgs {
 }
 
 pub(super) fn run(args: &ShowArgs) -> Result<u8, Error> {
+    let progress = super::reading(&args.image);
     let mut image = image::open(&args.image)?;
     let report = image::report(&mut image);
     let heap = Heap::new(&image.space, &image.meta.layout, &report.census);
     let (subjects, count) = subjects(args, &report, &heap)?;
     let addresses: Vec<RemoteAddr> = subjects.iter().map(|each| each.addr).collect();
+    progress.working("looking for referrers");
     let referrers = heap.referrers(&addresses, args.referrers);
+    drop(progress);
     let document = Document::new(&report, &heap, count, subjects.into_iter().zip(referrers));
-    super::print(&if args.json {
-        super::json(&document)?
+    stdout::print(&if args.json {
+        stdout::json(&document)?
     } else {
         table::render(&document)
-    })
+    })?;
+    Ok(0)
 }
 
 /// What is asked for, and how many there are.
@@ -86,7 +92,7 @@ fn none_of(name: &str, report: &Report) -> String {
     let counts = report.census.counts.iter();
     let alike: Vec<String> = counts
         .filter(|each| each.name.qualname.rsplit('.').next() == Some(last))
-        .map(|each| crate::cli::printable(&each.name.to_string()))
+        .map(|each| printable(&each.name.to_string()))
         .take(MAX_HINTS)
         .collect();
     let hint = if alike.is_empty() {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use onlooker_flamegraph::units;
 
 use super::document::{Document, From, Object};
-use crate::cli::printable;
+use crate::cli::text::printable;
 
 pub(super) fn render(document: &Document) -> String {
     let mut text = String::new();

@@ -1,5 +1,7 @@
 //! The census for people.
 
+mod arenas;
+
 use std::fmt::Write as _;
 
 use onlooker_heap::blocks::Use;
@@ -7,32 +9,14 @@ use onlooker_heap::guards::Side;
 use onlooker_heap::malloc::Heap;
 
 use super::json;
+use crate::cli::text::{bytes, printable};
 use crate::heap::Report;
 
 const BAR: usize = 60;
 
-/// Bytes in the unit that reads best.
-fn size(bytes: u64) -> String {
-    #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
-    let exact = bytes as f64;
-    match bytes {
-        0..0x400 => format!("{bytes} B"),
-        0x400..0x10_0000 => format!("{:.1} KiB", exact / 1024.0),
-        0x10_0000..0x4000_0000 => format!("{:.1} MiB", exact / (1024.0 * 1024.0)),
-        _ => format!("{:.2} GiB", exact / (1024.0 * 1024.0 * 1024.0)),
-    }
-}
-
 fn percent(part: u64, whole: u64) -> String {
     let tenths = (part * 1000 + whole / 2).checked_div(whole).unwrap_or(0);
     format!("{}.{} %", tenths / 10, tenths % 10)
-}
-
-/// Names come from the target: they must not steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
 }
 
 pub(super) fn render(taken: &Report, limit: usize) -> String {
@@ -40,7 +24,8 @@ pub(super) fn render(taken: &Report, limit: usize) -> String {
     head(&mut text, taken);
     types(&mut text, taken, limit);
     resident(&mut text, taken);
-    fragmentation(&mut text, taken);
+    arenas::size_classes(&mut text, taken, limit);
+    arenas::fragmentation(&mut text, taken, limit);
     largest(&mut text, taken, limit);
     violations(&mut text, taken);
     text
@@ -57,7 +42,7 @@ fn head(text: &mut String, taken: &Report) {
         "Python {}: {} live objects own {}; {} immortal, {} tracked by the garbage collector, {} frozen",
         taken.python,
         census.objects,
-        size(own),
+        bytes(own),
         census.immortal,
         census
             .counts
@@ -99,7 +84,7 @@ fn interpreters(text: &mut String, taken: &Report) {
                 each.id,
                 share.objects,
                 share.blocks,
-                size(share.block_bytes),
+                bytes(share.block_bytes),
                 share.arenas
             ),
             None => writeln!(
@@ -144,20 +129,20 @@ fn notes(taken: &Report) -> Vec<String> {
         notes.push(format!(
             "{} of malloc's heaps could not be walked; objects above 512 bytes in it are counted only \
              where the garbage collector knows them",
-            size(open)
+            bytes(open)
         ));
     }
-    for (what, bytes) in &taken.left_out {
+    for (what, left_out) in &taken.left_out {
         notes.push(format!(
             "{} of {} were not copied (--max-memory)",
-            size(*bytes),
+            bytes(*left_out),
             what.name().replace('_', " ")
         ));
     }
     if taken.swapped_bytes > 0 {
         notes.push(format!(
             "{} are swapped out and were not looked at",
-            size(taken.swapped_bytes)
+            bytes(taken.swapped_bytes)
         ));
     }
     if !taken.residency_known {
@@ -187,7 +172,7 @@ fn types(text: &mut String, taken: &Report, limit: usize) {
             text,
             "{:>12} {:>12} {:>8}  {}",
             each.count,
-            size(each.own_bytes),
+            bytes(each.own_bytes),
             percent(each.own_bytes, all),
             printable(&each.name.to_string())
         );
@@ -206,7 +191,7 @@ fn types(text: &mut String, taken: &Report, limit: usize) {
             text,
             "{:>12} {:>12} {:>8}  {}",
             sum.count,
-            size(sum.bytes),
+            bytes(sum.bytes),
             percent(sum.bytes, all),
             printable(module)
         );
@@ -218,45 +203,23 @@ fn types(text: &mut String, taken: &Report, limit: usize) {
     );
     for (what, sum) in census.uses.iter().filter(|(what, _)| **what != Use::Object) {
         let name = what.name().replace('_', " ");
-        let _ = writeln!(text, "{:>12} {:>12}  {name}", sum.count, size(sum.bytes));
+        let _ = writeln!(text, "{:>12} {:>12}  {name}", sum.count, bytes(sum.bytes));
     }
 }
 
 fn resident(text: &mut String, taken: &Report) {
     let total = taken.resident_bytes;
-    let _ = writeln!(text, "\nResident: {}", size(total));
-    for (part, bytes) in &taken.parts {
-        let width = (bytes * BAR as u64).checked_div(total).unwrap_or(0) as usize;
+    let _ = writeln!(text, "\nResident: {}", bytes(total));
+    for (part, resident) in &taken.parts {
+        let width = (resident * BAR as u64).checked_div(total).unwrap_or(0) as usize;
         let _ = writeln!(
             text,
             "{:>12} {:>8}  {:<22} {}",
-            size(*bytes),
-            percent(*bytes, total),
+            bytes(*resident),
+            percent(*resident, total),
             part.name().replace('_', " "),
             "#".repeat(width)
         );
-    }
-}
-
-fn fragmentation(text: &mut String, taken: &Report) {
-    let arenas = &taken.census.arenas;
-    if arenas.is_empty() {
-        return;
-    }
-    let all: u64 = arenas.iter().map(|arena| arena.bytes).sum();
-    let used: u64 = arenas.iter().map(|arena| arena.used_bytes).sum();
-    let (count, bytes, pinned) = json::sparse(taken);
-    let _ = writeln!(
-        text,
-        "\n{} arenas of {} are {} full; {count} of them ({}) less than 10 %",
-        arenas.len(),
-        size(all),
-        percent(used, all),
-        size(bytes),
-    );
-    for (name, arenas) in pinned.iter().take(5) {
-        let name = printable(name);
-        let _ = writeln!(text, "{arenas:>12} of these are held mostly by {name}");
     }
 }
 
@@ -270,7 +233,7 @@ fn largest(text: &mut String, taken: &Report, limit: usize) {
         let _ = writeln!(
             text,
             "{:>12}  {:<18} {}",
-            size(each.own_bytes),
+            bytes(each.own_bytes),
             format!("{:#x}", each.addr.0),
             printable(&each.name.to_string())
         );
@@ -288,7 +251,7 @@ fn violations(text: &mut String, taken: &Report) {
             text,
             " {} blocks of {name} ({})",
             sum.count,
-            size(sum.bytes)
+            bytes(sum.bytes)
         );
     }
     let _ = writeln!(text, "; {} guards overwritten", census.violations.len());
