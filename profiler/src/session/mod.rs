@@ -1,5 +1,6 @@
 //! Samples with names: a proven interpreter, watched over time.
 
+mod attempts;
 mod checks;
 mod ending;
 mod labels;
@@ -34,8 +35,6 @@ use rest::Rest;
 const MAPPINGS_EVERY: Duration = Duration::from_secs(1);
 /// Beyond this rate the lists and the identities of code objects are not read with every sample.
 const FAST_HZ: f64 = 2000.0;
-/// The lists of interpreters and threads are followed at most so often, however high the rate.
-const LISTS_EVERY: Duration = Duration::from_millis(1);
 /// Identities of code objects are read again at most so often while none was found to change.
 const CODES_EVERY: Duration = Duration::from_micros(250);
 /// A program that was seen to free code objects has them looked at with every sample for so
@@ -45,11 +44,6 @@ const CODES_MOVE_FOR: Duration = Duration::from_secs(10);
 /// beyond [`FAST_HZ`] that time is what limits the rate.
 const COPIES: u8 = 3;
 const FAST_COPIES: u8 = 2;
-/// Tries before a stack is judged although its copies differ.
-const TRIES_AT_ONCE: usize = 16;
-/// Calls for one thread in one sample: a target that changes its mappings all the time makes each
-/// of them wait.
-const CALLS_FOR_ONE: u64 = 120;
 /// A stack that did not change in so many attempts rests.
 const CALM_AFTER: u8 = 8;
 /// One frame that runs Python code.
@@ -315,76 +309,6 @@ impl Session {
         self.pending.extend(chosen.map(|(index, _)| index));
         let result = self.attempts_of_pending(self.sampled, tries.max(1), 0);
         result.map_err(|error| read_error(self.pid, error))
-    }
-
-    /// All threads once, then those again that were not accepted.
-    fn attempts(&mut self, tries: usize) -> Result<(), ReadError> {
-        let now = Instant::now();
-        if !self.ahead {
-            self.sampler.forget_attempts();
-        }
-        let known = self.fast && self.lists_read.is_some_and(|read| now - read < LISTS_EVERY);
-        if known {
-            self.pending.clear();
-            self.pending.extend(0..self.sampler.threads().len());
-            return self.attempts_of_pending(now, tries, 0);
-        }
-        self.lists_read = Some(now);
-        self.sampler.sample()?;
-        self.pending.clear();
-        self.pending.extend(0..self.sampler.threads().len());
-        self.find_places();
-        self.judge(now, tries == 1)?;
-        self.attempts_of_pending(now, tries, 1)
-    }
-
-    /// The pending threads, until all are accepted or `tries` are used for one, of which `used`
-    /// are: together at first, then each alone.
-    fn attempts_of_pending(
-        &mut self,
-        now: Instant,
-        tries: usize,
-        used: usize,
-    ) -> Result<(), ReadError> {
-        let mut waiting = std::mem::take(&mut self.waiting);
-        let mut used = used;
-        if used == 0 && self.pending.len() > 1 {
-            self.sampler.sample_some(&self.pending, 1)?;
-            used = 1;
-            self.judge(now, used == tries)?;
-        }
-        waiting.clone_from(&self.pending);
-        let mut result = Ok(());
-        waiting.retain(|index| {
-            if result.is_ok() {
-                self.pending.clear();
-                self.pending.push(*index);
-                result = self.attempts_of_one(now, tries, used);
-            }
-            !self.pending.is_empty()
-        });
-        std::mem::swap(&mut self.pending, &mut waiting);
-        self.waiting = waiting;
-        result
-    }
-
-    /// The one thread that is pending, until it is accepted.
-    fn attempts_of_one(
-        &mut self,
-        now: Instant,
-        tries: usize,
-        mut used: usize,
-    ) -> Result<(), ReadError> {
-        let before = self.cost(Class::Stacks).calls;
-        let mut last = used >= tries;
-        while !last && !self.pending.is_empty() {
-            let next = TRIES_AT_ONCE.min(tries - used);
-            used += self.sampler.sample_some(&self.pending, next)?;
-            last = used >= tries || self.cost(Class::Stacks).calls - before >= CALLS_FOR_ONE;
-            self.judge(now, last)?;
-        }
-        self.retries += used.saturating_sub(1) as u64;
-        Ok(())
     }
 
     /// Brings `places` up to date with the threads of the sampler.

@@ -21,7 +21,7 @@ const KEEP_SAMPLES: u64 = 1024;
 /// While nothing new is needed, what is not is looked for so seldom.
 const REVIEW_EVERY: u64 = 64;
 /// A live part that claims to be longer is read only as far as frames stand in it.
-const BELIEVED_LIVE_BYTES: u64 = 1 << 20;
+pub(super) const BELIEVED_LIVE_BYTES: u64 = 1 << 20;
 
 impl Learned {
     /// Notes how much of the newest chunk may be in use now.

@@ -9,6 +9,7 @@
 //! thread states, with read-ahead ([`readahead`]).
 
 mod advance;
+mod aim;
 mod copies;
 mod lay_out;
 mod learn;

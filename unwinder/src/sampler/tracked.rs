@@ -1,6 +1,6 @@
 //! What a sampler keeps of one thread: the stack of the last sample and what to read next time.
 
-use super::settle::Top;
+use super::aim::Top;
 use crate::datastack::{ChainEnd, Chunk, ChunkError};
 use crate::frames::{Cursor, Cut, Known, RawFrame};
 use crate::memory::RemoteAddr;
