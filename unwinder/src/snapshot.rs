@@ -291,17 +291,17 @@ impl View<'_> {
     }
 
     #[inline]
-    fn find(&self, start: u64, end: u64) -> Option<Piece> {
+    fn find(&self, start: u64, end: u64) -> Option<&Piece> {
         if let Some(piece) = self.pieces.get(self.hint.get())
             && piece.start <= start
             && end <= piece.end
         {
-            return Some(*piece);
+            return Some(piece);
         }
         let mut at = self.pieces.partition_point(|p| p.start <= start);
         while at > 0 {
             at -= 1;
-            let piece = self.pieces[at];
+            let piece = &self.pieces[at];
             if end <= piece.end {
                 self.hint.set(at);
                 return Some(piece);
