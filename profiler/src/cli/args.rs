@@ -91,7 +91,7 @@ pub struct RecordArgs {
     #[arg(long, conflicts_with = "exact")]
     pub growth: bool,
     /// Bytes of growth between two stops, like 64K or 1M
-    #[arg(long, value_name = "BYTES", default_value = "256K", value_parser = bytes, requires = "growth")]
+    #[arg(long, value_name = "BYTES", default_value = "256K", value_parser = super::heap::bytes, requires = "growth")]
     pub growth_every: u64,
     /// What a graph shows: samples, grown (bytes), kept (of those, what is still there), files
     /// [default: with --growth kept, else samples]
@@ -206,20 +206,6 @@ fn by(text: &str) -> Result<By, String> {
         "stack" => Ok(By::Stack),
         _ => Err("known: line, function, file, stack".to_owned()),
     }
-}
-
-/// A number of bytes with K, M or G (powers of 1024) after it or without.
-fn bytes(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.to_ascii_uppercase().chars().last() {
-        Some('K') => (&text[..text.len() - 1], 1 << 10),
-        Some('M') => (&text[..text.len() - 1], 1 << 20),
-        Some('G') => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
-    };
-    let value = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
-    value
-        .filter(|value| *value > 0)
-        .ok_or_else(|| "not a number of bytes above 0, like 64K or 1M".to_owned())
 }
 
 fn mode(text: &str) -> Result<Mode, String> {

@@ -27,6 +27,7 @@ use crate::threads::{self, Root};
 const ATTEMPTS: usize = 12;
 /// Attempts of the first call that tries again: mostly they are enough.
 const FEW_ATTEMPTS: usize = 4;
+
 /// What the copies of a thread say at first sight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sight {

@@ -114,7 +114,7 @@ fn show(args: &HeapArgs, report: &Report) -> Result<u8, Error> {
     Ok(0)
 }
 
-/// A number of bytes: a plain one, or with K, M, G or T.
+/// A number of bytes: a plain one, or with K, M, G or T (powers of 1024).
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
@@ -127,7 +127,7 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let number = number.and_then(|number| number.checked_mul(1 << shift));
     number
         .filter(|number| *number > 0)
-        .ok_or_else(|| "not a number of bytes, as 1000000, 512M or 4G".to_owned())
+        .ok_or_else(|| "not a number of bytes above 0, like 1000000, 256K or 4G".to_owned())
 }
 
 /// Half of `MemAvailable`, so that the census never is what makes a machine run out of memory.
