@@ -30,9 +30,30 @@ impl Function {
 
     /// Whether it is called wherever the program happens to be when an object dies.
     fn finalizes(&self) -> bool {
-        let file = self.filename.rsplit('/').next().unwrap_or_default();
         self.name.rsplit('.').next() == Some("__del__")
-            || matches!(file, "weakref.py" | "_weakrefset.py")
+            || matches!(self.file(), "weakref.py" | "_weakrefset.py")
+    }
+
+    /// Whether an import statement calls it, wherever it stands: the first time
+    /// (`_find_and_load`), while another thread imports the same (`_lock_unlock_module`), for
+    /// names of a package (`_handle_fromlist`). Which of them it is differs from run to run.
+    /// `PyImport_ImportModuleLevelObject`, `Python/import.c`.
+    fn imports(&self) -> bool {
+        self.filename == "<frozen importlib._bootstrap>"
+            && matches!(
+                self.name.as_str(),
+                "_find_and_load" | "_lock_unlock_module" | "_handle_fromlist"
+            )
+    }
+
+    /// Whether it is a part of the `threading` module: whether one of its functions has to call
+    /// another to wait for a thread depends on which comes first.
+    fn is_of_threading(&self) -> bool {
+        self.file() == "threading.py"
+    }
+
+    fn file(&self) -> &str {
+        self.filename.rsplit('/').next().unwrap_or_default()
     }
 }
 
@@ -57,8 +78,9 @@ pub struct Oracle {
 pub enum Verdict {
     /// The oracle saw it.
     Seen,
-    /// The oracle did not see it, but its callee runs wherever the program happens to be:
-    /// finalizers, weak references, signal handlers, callbacks of the garbage collection.
+    /// The oracle did not see it, but whether it occurs is chance: its callee runs wherever the
+    /// program happens to be (finalizers, weak references, signal handlers, callbacks of the
+    /// garbage collection), or it is how an import or `threading` waits for another thread.
     Anywhere,
     /// The oracle did not see it.
     Impossible,
@@ -104,8 +126,14 @@ impl Oracle {
     #[must_use]
     pub fn judge(&self, edge: Edge) -> Verdict {
         if self.edges.contains(&edge) {
-            Verdict::Seen
-        } else if self.anywhere.contains(&edge.1) || self.function(edge.1).finalizes() {
+            return Verdict::Seen;
+        }
+        let callee = self.function(edge.1);
+        let waits = || {
+            let caller = edge.0.map(|caller| self.function(caller));
+            callee.is_of_threading() && caller.is_some_and(Function::is_of_threading)
+        };
+        if self.anywhere.contains(&edge.1) || callee.finalizes() || callee.imports() || waits() {
             Verdict::Anywhere
         } else {
             Verdict::Impossible
@@ -131,7 +159,7 @@ pub struct Tally {
     pub outside: u64,
     /// Steps that were compared.
     pub steps: u64,
-    /// Steps to functions that run anywhere, which the oracle did not see.
+    /// Steps that occur by chance, which the oracle did not see ([`Verdict::Anywhere`]).
     pub anywhere: u64,
     /// Steps that the oracle did not see.
     pub impossible: u64,
@@ -278,6 +306,43 @@ mod tests {
             tally.add(&oracle, &stack);
         }
         assert_eq!((tally.anywhere, tally.impossible), (2, 0));
+    }
+
+    #[test]
+    fn imports_and_threads_that_wait_for_another_are_chance() {
+        let place = |name: &str, filename: &str| Function {
+            filename: filename.to_owned(),
+            ..function(name)
+        };
+        let threading = |name| place(name, "/usr/lib/python3.15/threading.py");
+        let bootstrap = |name| place(name, "<frozen importlib._bootstrap>");
+        let mut oracle = pairs();
+        let mut judge = |caller: Function, callee: Function| {
+            let edge = (Some(oracle.id(caller)), oracle.id(callee));
+            oracle.judge(edge)
+        };
+        let chance = Verdict::Anywhere;
+        assert_eq!(
+            judge(function("first"), bootstrap("_lock_unlock_module")),
+            chance
+        );
+        assert_eq!(
+            judge(function("first"), bootstrap("_find_and_load")),
+            chance
+        );
+        assert_eq!(
+            judge(threading("Event.wait"), threading("Condition.wait")),
+            chance
+        );
+        let impossible = Verdict::Impossible;
+        assert_eq!(
+            judge(function("first"), bootstrap("_find_spec")),
+            impossible
+        );
+        assert_eq!(
+            judge(function("first"), threading("Condition.wait")),
+            impossible
+        );
     }
 
     #[test]
