@@ -23,6 +23,8 @@ const MAX_UNITS_BYTES: usize = 64 << 10;
 const MERGE_GAP_BYTES: u64 = 2 << 10;
 /// The gap between entry frames is that of the C functions between them, and usually larger.
 const MERGE_ENTRY_GAP_BYTES: u64 = 2 << 10;
+/// What a frame has behind its header, nearly always.
+const FRAME_STACK_BYTES: u64 = 512;
 /// Entry frames of one thread are read as ranges up to this size, singly beyond.
 const ENTRY_RANGE_BUDGET_BYTES: u64 = 64 << 10;
 
@@ -102,18 +104,15 @@ impl<M: ReadMemory> Sampler<M> {
         others(&mut |_, _| runs += 1);
         let slots = fill.plan.slots().len();
         if units > 1 && slots <= MAX_UNIT_SLOTS && !is_array(thread) {
-            if thread.copies > 2 {
-                if let Some((addr, len)) = top {
-                    fill.push(1, Purpose::Chunk, addr, len);
-                }
-                others(&mut |addr, len| fill.push(1, Purpose::Frame, addr, len));
-            }
             let most = MAX_UNITS_BYTES / fill.plan.bytes().max(1);
             fill.plan.repeat(units.min(most.max(2)));
         }
         for copy in 1..thread.copies {
             if fill.plan.unit().count > 0 {
                 break;
+            }
+            if self.layout.thread.data_stack.is_some() {
+                fill.push(copy, Purpose::ThreadState, thread.tstate, state_bytes);
             }
             if let Some((addr, len)) = top {
                 fill.push(copy, Purpose::Chunk, addr, len);
@@ -138,12 +137,12 @@ impl<M: ReadMemory> Sampler<M> {
             entries(&mut |addr, len| fill.push(0, Purpose::Frame, addr, len));
         }
         // The rest of the newest chunk, its header among it. One frame more than is needed, so
-        // that one which begins below the top is whole in one piece.
+        // that one which begins below the top is whole in one piece, with its stack.
         if let (Some((top, _)), Some((start, len))) = (top, chunks.first())
             && top > *start
         {
             let frame = match self.layout.frames {
-                Frames::Interpreter(frame) => frame.header_bytes,
+                Frames::Interpreter(frame) => frame.header_bytes + FRAME_STACK_BYTES,
                 Frames::Objects(_) => 0,
             };
             let below = (top.0 - start.0 + frame).min(u64::from(*len));
