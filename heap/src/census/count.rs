@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BinaryHeap};
 use onlooker_unwinder::memory::RemoteAddr;
 use rustc_hash::FxHashMap;
 
+use super::garbage::by_name as garbage_by_name;
 use super::listed::Listed;
 use super::{Taker, Tally};
 use crate::blocks::{Block, Cursor, Use};
-use crate::figures::{Census, Large, Reached, Sum, TypeCount, arenas, size_classes};
+use crate::figures::{Census, Large, Reached, Sum, TypeCount, Untold, arenas, size_classes};
+use crate::garbage::OfType;
 use crate::malloc::Heap;
 use crate::names::{self, Name};
 use crate::owned;
@@ -17,6 +19,15 @@ use crate::space::Space;
 
 /// Objects that are named one by one.
 const LARGEST: usize = 20;
+
+/// What was found beside what is tallied.
+pub(super) struct Beside {
+    pub(super) heaps: Vec<Heap>,
+    pub(super) reached: (Sum, Vec<Reached>),
+    /// By number of the type, as is the next.
+    pub(super) statics: Option<FxHashMap<u32, u64>>,
+    pub(super) garbage: Result<FxHashMap<u32, OfType>, Untold>,
+}
 
 impl Taker<'_> {
     /// Gives every object its separate blocks, then adds up; the largest objects.
@@ -78,12 +89,16 @@ impl Taker<'_> {
     pub(super) fn finish<B: AsRef<[u8]>>(
         self,
         space: &Space<B>,
-        heaps: Vec<Heap>,
         large: Vec<(u64, RemoteAddr, u32)>,
         listed: Listed,
-        reached: (Sum, Vec<Reached>),
-        statics: Option<FxHashMap<u32, u64>>,
+        beside: Beside,
     ) -> Census {
+        let Beside {
+            heaps,
+            reached,
+            statics,
+            garbage,
+        } = beside;
         let is_named = |of: u32, tally: &Tally| {
             tally.count > 0 || statics.as_ref().is_some_and(|all| all.contains_key(&of))
         };
@@ -101,6 +116,7 @@ impl Taker<'_> {
             })
             .collect();
         let statics = statics.map(|all| by_most(&names, all));
+        let garbage = garbage.map(|all| garbage_by_name(&names, all));
         let mut by_name: FxHashMap<&Name, Tally> = FxHashMap::default();
         for (name, tally) in names.iter().zip(&self.tallies) {
             if tally.count == 0 {
@@ -158,6 +174,7 @@ impl Taker<'_> {
             immortal: self.immortal,
             statics,
             frozen: listed.frozen_count,
+            garbage,
             uses,
             interpreters: listed.interpreters,
             domains,

@@ -11,7 +11,7 @@ use crate::space::Space;
 use crate::types::is_live;
 
 /// Links of the garbage collector before an object.
-const GC_HEAD_BYTES: u64 = 16;
+pub(super) const GC_HEAD_BYTES: u64 = 16;
 
 /// An object that claims to be larger is counted as if it were so large.
 const MAX_OBJECT_BYTES: u64 = 1 << 40;

@@ -2,6 +2,7 @@
 
 mod builtins;
 mod count;
+mod garbage;
 mod listed;
 mod look;
 mod shares;
@@ -14,12 +15,15 @@ use rustc_hash::FxHashMap;
 
 use crate::blocks::Blocks;
 pub use crate::figures::{
-    ArenaUse, Census, Interpreter, Large, Reached, SizeClass, Sum, TypeCount,
+    ArenaUse, Census, Garbage, GarbageOf, Interpreter, Large, Reached, SizeClass, Sum, TypeCount,
+    Untold,
 };
 use crate::guards::Violation;
 use crate::names;
 use crate::space::Space;
 use crate::types::Types;
+use count::Beside;
+use garbage::untold;
 pub use walk::{Walk, Wanted};
 
 /// Violations of guards that are told one by one.
@@ -82,6 +86,16 @@ impl Census {
         for interpreter in &mut lists.interpreters {
             interpreter.share = shares.get(&interpreter.id).copied();
         }
-        taker.finish(space, heaps, large, lists, reached, statics)
+        let garbage = match untold(space, &walk.collectors, walk.at_once, reached.0.count) {
+            None => Ok(taker.garbage(space, &heaps, &walk.collectors)),
+            Some(untold) => Err(untold),
+        };
+        let beside = Beside {
+            heaps,
+            reached,
+            statics,
+            garbage,
+        };
+        taker.finish(space, large, lists, beside)
     }
 }

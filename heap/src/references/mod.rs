@@ -23,7 +23,7 @@ use plan::{Dict, Plan, Scan};
 
 /// Byte of a `PyDictValues` that says whether the instance still uses it (3.13+,
 /// `PyDictValues.valid`).
-const VALUES_VALID: u64 = 3;
+pub(crate) const VALUES_VALID: u64 = 3;
 /// `PyCellObject.ob_ref`.
 const CELL_CONTENTS: u64 = 16;
 
@@ -102,6 +102,11 @@ impl<'a, B: AsRef<[u8]>> References<'a, B> {
     /// objects claim, and each of them is as large as somebody liked.
     pub(crate) fn begin(&self) {
         self.left.set(self.space.len_bytes() / 4);
+    }
+
+    /// The type, not written in Python, that the objects of a type begin as.
+    pub(crate) fn solid(&self, of: u32) -> Option<RemoteAddr> {
+        self.plans.get(of as usize).map(|plan| plan.solid)
     }
 
     pub(crate) fn word(&self, object: RemoteAddr, offset: u64) -> u64 {
