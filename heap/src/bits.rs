@@ -17,6 +17,20 @@ impl Bits {
         }
     }
 
+    /// Those that are in this and not in `others`, in their order.
+    pub(crate) fn without<'a>(&'a self, others: &'a Self) -> impl Iterator<Item = u32> + 'a {
+        let others = others.0.iter().copied().chain(std::iter::repeat(0));
+        let words = (0..).step_by(64).zip(self.0.iter().zip(others));
+        words.flat_map(|(first, (word, other))| {
+            let mut left = word & !other;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros())?;
+                left &= left - 1;
+                Some(first + bit)
+            })
+        })
+    }
+
     /// Whether it is in it.
     pub(crate) fn get(&self, index: u32) -> bool {
         let word = self.0.get(index as usize / 64);
@@ -37,5 +51,10 @@ mod tests {
         bits.set(1 << 20);
         let set: Vec<u32> = (0..200).filter(|index| bits.get(*index)).collect();
         assert_eq!(set, [0, 64, 129]);
+        let mut others = Bits::none_of(100);
+        others.set(64);
+        others.set(1);
+        assert!(bits.without(&others).eq([0, 129]));
+        assert!(bits.without(&Bits::default()).eq([0, 64, 129]));
     }
 }

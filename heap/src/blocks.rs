@@ -189,6 +189,28 @@ impl Blocks {
         self.first_chunk + chunk as u32
     }
 
+    /// The block of that number.
+    #[must_use]
+    pub(crate) fn get(&self, index: u32) -> Option<Block> {
+        if let Some(chunk) = index.checked_sub(self.first_chunk) {
+            let chunk = self.chunks.get(chunk as usize)?;
+            return Some(Block {
+                index,
+                addr: chunk.addr,
+                bytes: chunk.bytes,
+            });
+        }
+        // Of pools without blocks, which have the number of the next one, the last.
+        let after = self.first.partition_point(|first| *first <= index);
+        let at = after.checked_sub(1)?;
+        let pool = self.pymalloc.pools.get(at)?;
+        Some(Block {
+            index,
+            addr: pool.block(index - self.first[at]),
+            bytes: u64::from(pool.size),
+        })
+    }
+
     /// The block that holds an address, if it was carved at some time.
     #[must_use]
     pub fn locate(&self, addr: RemoteAddr) -> Option<Block> {
@@ -338,7 +360,9 @@ mod tests {
         assert_eq!(all[2].addr, RemoteAddr(0x18000 + POOL_HEADER_BYTES));
         for block in all {
             assert_eq!(blocks.locate(block.addr), Some(block));
+            assert_eq!(blocks.get(block.index), Some(block));
         }
+        assert_eq!(blocks.get(4), None);
         assert!(blocks.is_chunk(3) && !blocks.is_chunk(2));
     }
 

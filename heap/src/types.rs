@@ -24,6 +24,7 @@ const GC_HEAD_BYTES: u64 = 16;
 /// A class whose instances are larger is none.
 const MAX_BASIC_SIZE: u64 = 1 << 28;
 const MAX_ITEM_SIZE: u64 = 1 << 24;
+const RECENT: usize = 64;
 /// Metaclasses of metaclasses, and bases of bases.
 const MAX_DEPTH: u32 = 64;
 
@@ -125,6 +126,9 @@ pub struct Types {
     known: FxHashMap<u64, u32>,
     refused: FxHashMap<u64, ()>,
     types: Vec<Type>,
+    /// The last addresses that were types, each at a place that it tells: blocks beside each other mostly
+    /// have the same few.
+    recent: [(u64, u32); RECENT],
     /// Start and end of arenas, neighbours together.
     arenas: Vec<(u64, u64)>,
 }
@@ -150,6 +154,7 @@ impl Types {
             known: FxHashMap::default(),
             refused: FxHashMap::default(),
             types: Vec::new(),
+            recent: [(0, 0); RECENT],
             arenas: joined(arenas),
         }
     }
@@ -190,7 +195,12 @@ impl Types {
     /// The type at an address, if there is one.
     #[inline]
     pub fn at<B: AsRef<[u8]>>(&mut self, space: &Space<B>, addr: u64) -> Option<u32> {
+        let recent = (addr >> 5) as usize % RECENT;
+        if self.recent[recent].0 == addr && addr != 0 {
+            return Some(self.recent[recent].1);
+        }
         if let Some(known) = self.known.get(&addr) {
+            self.recent[recent] = (addr, *known);
             return Some(*known);
         }
         if !RemoteAddr(addr).is_plausible_pointer() {

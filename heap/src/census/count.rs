@@ -47,12 +47,14 @@ impl Taker<'_> {
             let mut own = block.bytes;
             let blocks = &mut self.blocks;
             let found = &self.types.all()[of as usize];
-            owned::parts(space, self.layout, found, addr, |part, what| {
-                let claimed = owned::claim(blocks, part, what);
-                own += claimed;
-                claimed > 0
-            });
-            self.tallies[of as usize].own_bytes += own - block.bytes;
+            if owned::may_have_parts(found) {
+                owned::parts(space, self.layout, found, addr, |part, what| {
+                    let claimed = owned::claim(blocks, part, what);
+                    own += claimed;
+                    claimed > 0
+                });
+                self.tallies[of as usize].own_bytes += own - block.bytes;
+            }
             let each = Reverse((own, addr.0, of));
             if largest.len() < LARGEST {
                 largest.push(each);
@@ -63,15 +65,11 @@ impl Taker<'_> {
             }
         }
         // Again: tables that only looked like objects have their owners now.
-        for Block { index, addr, bytes } in self.blocks.iter() {
+        for Block { index, bytes, .. } in self.blocks.iter() {
             let Some(of) = self.blocks.type_of(index) else {
                 continue;
             };
-            let tracked = self.types.all()[of as usize].has_gc()
-                && !lists.frozen.get(index)
-                && self
-                    .links(space, self.object_addr(space, addr, of))
-                    .is_some();
+            let tracked = self.tracked.get(index) && !lists.frozen.get(index);
             let tally = &mut self.tallies[of as usize];
             tally.count += 1;
             tally.block_bytes += bytes;

@@ -2,6 +2,7 @@
 
 use onlooker_unwinder::memory::{RemoteAddr, u64_at};
 
+use super::listed::GC_HEAD_BYTES;
 use super::{MAX_VIOLATIONS, Taker};
 use crate::blocks::{Blocks, NO_TYPE, Use};
 use crate::guards::{self, Domain};
@@ -37,12 +38,13 @@ impl Taker<'_> {
                 let Some(block) = bytes.get(from..from + pool.size as usize) else {
                     break;
                 };
-                let (what, of) = self.look(space, pool.block(index), block);
+                let (what, of) = self.look(space, pool.block(index), first + index, block);
                 self.blocks.set(first + index, what, of);
             }
         }
         for at in 0..self.blocks.chunks.len() {
             let chunk = self.blocks.chunks[at];
+            let index = self.blocks.of_chunk(at);
             if !chunk.in_use {
                 continue;
             }
@@ -55,7 +57,7 @@ impl Taker<'_> {
                 (Use::Unowned, NO_TYPE)
             } else {
                 // An object whose end is not resident is one all the same.
-                self.look(space, chunk.addr, block)
+                self.look(space, chunk.addr, index, block)
             };
             let (what, of) = match u64_at(block, 0) {
                 // No count of references is a link; other objects have lost theirs when they are freed.
@@ -69,7 +71,7 @@ impl Taker<'_> {
                 }
                 _ => (what, of),
             };
-            self.blocks.set(self.blocks.of_chunk(at), what, of);
+            self.blocks.set(index, what, of);
         }
     }
 
@@ -78,6 +80,7 @@ impl Taker<'_> {
         &mut self,
         space: &Space<B>,
         addr: RemoteAddr,
+        index: u32,
         block: &[u8],
     ) -> (Use, u32) {
         let mut data = block;
@@ -107,16 +110,27 @@ impl Taker<'_> {
                 };
                 self.violations.push((violation, of));
             }
-            return self.as_use(found, data);
+            return self.as_use(found, index, data);
         }
         let found = self.types.of_block(space, data);
-        self.as_use(found, data)
+        self.as_use(found, index, data)
     }
 
-    fn as_use(&mut self, found: Found, data: &[u8]) -> (Use, u32) {
+    fn as_use(&mut self, found: Found, index: u32, data: &[u8]) -> (Use, u32) {
         match found {
             Found::Object(of) => {
-                let distance = self.types.all()[of as usize].distance;
+                let found = &self.types.all()[of as usize];
+                let distance = found.distance;
+                // `_gc_next` is 0 in an object that is not tracked, and never else. Noted while the
+                // block is at hand, for a second pass over all memory costs more than all else of it.
+                if found.has_gc()
+                    && distance
+                        .checked_sub(GC_HEAD_BYTES)
+                        .and_then(|at| u64_at(data, at))
+                        .is_some_and(|next| next != 0)
+                {
+                    self.tracked.set(index);
+                }
                 let count = u64_at(data, distance).unwrap_or_default();
                 self.immortal += u64::from(is_immortal(self.layout.version, count));
                 (Use::Object, of)

@@ -13,6 +13,7 @@ use onlooker_unwinder::layout::Layout;
 use onlooker_unwinder::memory::ReadMemory;
 use rustc_hash::FxHashMap;
 
+use crate::bits::Bits;
 use crate::blocks::Blocks;
 pub use crate::figures::{
     ArenaUse, Census, Garbage, GarbageOf, Interpreter, Large, Reached, SizeClass, Sum, TypeCount,
@@ -44,6 +45,8 @@ struct Taker<'a> {
     types: Types,
     tallies: Vec<Tally>,
     debug: bool,
+    /// Blocks with an object whose links of the collector are not 0, which is what tracked means.
+    tracked: Bits,
     immortal: u64,
     domains: FxHashMap<&'static str, Sum>,
     violations: Vec<(Violation, Option<u32>)>,
@@ -64,6 +67,7 @@ impl Census {
         let mut taker = Taker {
             layout,
             debug: look::is_debug(space, &blocks),
+            tracked: Bits::none_of(blocks.count()),
             blocks,
             types,
             tallies: Vec::new(),
