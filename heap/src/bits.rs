@@ -11,6 +11,7 @@ impl Bits {
     }
 
     /// Puts one into it.
+    #[inline]
     pub(crate) fn set(&mut self, index: u32) {
         if let Some(word) = self.0.get_mut(index as usize / 64) {
             *word |= 1 << (index % 64);
@@ -32,6 +33,7 @@ impl Bits {
     }
 
     /// Whether it is in it.
+    #[inline]
     pub(crate) fn get(&self, index: u32) -> bool {
         let word = self.0.get(index as usize / 64);
         word.is_some_and(|word| word & (1 << (index % 64)) != 0)

@@ -31,6 +31,19 @@ pub enum Use {
 }
 
 impl Use {
+    /// All of them, in their order.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Free,
+        Self::Object,
+        Self::Parked,
+        Self::DictKeys,
+        Self::Values,
+        Self::ListItems,
+        Self::SetTable,
+        Self::Buffer,
+        Self::Unowned,
+    ];
+
     /// Its name in reports.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -120,6 +133,7 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// The block here; goes on to the next.
+    #[inline]
     pub(crate) fn next(&mut self, blocks: &Blocks) -> Option<Block> {
         while let Some(pool) = blocks.pymalloc.pools.get(self.pool) {
             let index = self.block;
@@ -212,6 +226,7 @@ impl Blocks {
     }
 
     /// The block that holds an address, if it was carved at some time.
+    #[inline]
     #[must_use]
     pub fn locate(&self, addr: RemoteAddr) -> Option<Block> {
         if let Some(at) = self.pool_of(addr) {
@@ -236,6 +251,7 @@ impl Blocks {
     }
 
     /// The place of the pool that holds an address.
+    #[inline]
     fn pool_of(&self, addr: RemoteAddr) -> Option<usize> {
         let next = self.runs.partition_point(|run| run.end <= addr.0);
         let run = self.runs.get(next).filter(|run| run.start <= addr.0)?;
@@ -279,6 +295,7 @@ impl Blocks {
     }
 
     /// What block `index` is.
+    #[inline]
     #[must_use]
     pub fn use_of(&self, index: u32) -> Use {
         let mark = self.marks.get(index as usize).copied().unwrap_or_default();
@@ -286,6 +303,7 @@ impl Blocks {
     }
 
     /// The type of the object in block `index`.
+    #[inline]
     #[must_use]
     pub fn type_of(&self, index: u32) -> Option<u32> {
         match *self.marks.get(index as usize)? {
@@ -301,6 +319,7 @@ impl Blocks {
     }
 
     /// Says what a block is; `of` is the type of an object and [`NO_TYPE`] for anything else.
+    #[inline]
     pub(crate) fn set(&mut self, index: u32, what: Use, of: u32) {
         let mark = if what == Use::Object {
             let mark = of.saturating_add(FIRST_TYPE.into());

@@ -1,16 +1,17 @@
 //! Adds up.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 
 use onlooker_unwinder::memory::RemoteAddr;
 use rustc_hash::FxHashMap;
 
 use super::garbage::by_name as garbage_by_name;
 use super::listed::Listed;
+use super::sums::Sums;
 use super::{Taker, Tally};
-use crate::blocks::{Block, Cursor, Use};
-use crate::figures::{Census, Large, Reached, Sum, TypeCount, Untold, arenas, size_classes};
+use crate::blocks::Cursor;
+use crate::figures::{Census, Large, Reached, Sum, TypeCount, Untold};
 use crate::garbage::OfType;
 use crate::malloc::Heap;
 use crate::names::{self, Name};
@@ -27,15 +28,12 @@ pub(super) struct Beside {
     /// By number of the type, as is the next.
     pub(super) statics: Option<FxHashMap<u32, u64>>,
     pub(super) garbage: Result<FxHashMap<u32, OfType>, Untold>,
+    pub(super) sums: Sums,
 }
 
 impl Taker<'_> {
-    /// Gives every object its separate blocks, then adds up; the largest objects.
-    pub(super) fn count<B: AsRef<[u8]>>(
-        &mut self,
-        space: &Space<B>,
-        lists: &Listed,
-    ) -> Vec<(u64, RemoteAddr, u32)> {
+    /// Gives every object its separate blocks; the largest objects.
+    pub(super) fn own<B: AsRef<[u8]>>(&mut self, space: &Space<B>) -> Vec<(u64, RemoteAddr, u32)> {
         self.tallies = vec![Tally::default(); self.types.all().len()];
         let mut largest = BinaryHeap::new();
         let mut cursor = Cursor::default();
@@ -64,18 +62,6 @@ impl Taker<'_> {
                 *least = each;
             }
         }
-        // Again: tables that only looked like objects have their owners now.
-        for Block { index, bytes, .. } in self.blocks.iter() {
-            let Some(of) = self.blocks.type_of(index) else {
-                continue;
-            };
-            let tracked = self.tracked.get(index) && !lists.frozen.get(index);
-            let tally = &mut self.tallies[of as usize];
-            tally.count += 1;
-            tally.block_bytes += bytes;
-            tally.own_bytes += bytes;
-            tally.gc_tracked += u64::from(tracked);
-        }
         let mut largest: Vec<_> = largest.into_iter().map(|Reverse(each)| each).collect();
         largest.sort_unstable_by_key(|each| Reverse(*each));
         largest
@@ -96,6 +82,7 @@ impl Taker<'_> {
             reached,
             statics,
             garbage,
+            sums,
         } = beside;
         let is_named = |of: u32, tally: &Tally| {
             tally.count > 0 || statics.as_ref().is_some_and(|all| all.contains_key(&of))
@@ -140,15 +127,6 @@ impl Taker<'_> {
             let key = |each: &TypeCount| (Reverse(each.own_bytes), Reverse(each.count));
             key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
         });
-        let mut uses: BTreeMap<Use, Sum> = BTreeMap::new();
-        for block in self.blocks.iter() {
-            let what = self.blocks.use_of(block.index);
-            if what != Use::Free {
-                let sum = uses.entry(what).or_default();
-                sum.count += 1;
-                sum.bytes += block.bytes;
-            }
-        }
         let domains = self.debug.then(|| self.domains.into_iter().collect());
         Census {
             objects: counts.iter().map(|each| each.count).sum(),
@@ -160,8 +138,8 @@ impl Taker<'_> {
                     own_bytes,
                 })
                 .collect(),
-            size_classes: size_classes(&self.blocks),
-            arenas: arenas(&self.blocks, names.len()),
+            size_classes: sums.size_classes,
+            arenas: sums.arenas,
             blocks: self.blocks,
             heaps,
             types: self.types,
@@ -173,7 +151,7 @@ impl Taker<'_> {
             statics,
             frozen: listed.frozen_count,
             garbage,
-            uses,
+            uses: sums.uses,
             interpreters: listed.interpreters,
             domains,
             violations: self.violations,

@@ -116,6 +116,7 @@ impl Taker<'_> {
         self.as_use(found, index, data)
     }
 
+    #[inline]
     fn as_use(&mut self, found: Found, index: u32, data: &[u8]) -> (Use, u32) {
         match found {
             Found::Object(of) => {

@@ -7,7 +7,10 @@ mod listed;
 mod look;
 mod shares;
 mod statics;
+mod sums;
 mod walk;
+
+use std::thread;
 
 use onlooker_unwinder::layout::Layout;
 use onlooker_unwinder::memory::ReadMemory;
@@ -37,6 +40,16 @@ struct Tally {
     own_bytes: u64,
     block_bytes: u64,
     gc_tracked: u64,
+}
+
+impl Tally {
+    /// Adds blocks, which are their objects' own.
+    fn add(&mut self, blocks: &Self) {
+        self.count += blocks.count;
+        self.own_bytes += blocks.block_bytes;
+        self.block_bytes += blocks.block_bytes;
+        self.gc_tracked += blocks.gc_tracked;
+    }
 }
 
 struct Taker<'a> {
@@ -84,21 +97,38 @@ impl Census {
         if lists_complete {
             taker.drop_look_alikes(space, &lists);
         }
-        let large = taker.count(space, &lists);
+        let large = taker.own(space);
         let reached = taker.reach(space, &lists.outside);
-        let shares = taker.shares(space, &walk.collectors);
-        for interpreter in &mut lists.interpreters {
-            interpreter.share = shares.get(&interpreter.id).copied();
+        let collectors = &walk.collectors;
+        let untold = untold(space, collectors, walk.at_once, reached.0.count);
+        // Both only look, and take about as long.
+        let (sums, garbage) = thread::scope(|scope| {
+            let garbage = untold.map_or_else(
+                || {
+                    let (taker, heaps, space) = (&taker, &heaps, space.share());
+                    Ok(scope.spawn(move || taker.garbage(&space, heaps, collectors)))
+                },
+                Err,
+            );
+            let sums = taker.sums(space, collectors, &lists);
+            let garbage = garbage.map(|thread| match thread.join() {
+                Ok(garbage) => garbage,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            (sums, garbage)
+        });
+        for (tally, more) in taker.tallies.iter_mut().zip(&sums.tallies) {
+            tally.add(more);
         }
-        let garbage = match untold(space, &walk.collectors, walk.at_once, reached.0.count) {
-            None => Ok(taker.garbage(space, &heaps, &walk.collectors)),
-            Some(untold) => Err(untold),
-        };
+        for interpreter in &mut lists.interpreters {
+            interpreter.share = sums.shares.get(&interpreter.id).copied();
+        }
         let beside = Beside {
             heaps,
             reached,
             statics,
             garbage,
+            sums,
         };
         taker.finish(space, large, lists, beside)
     }
