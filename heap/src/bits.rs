@@ -18,6 +18,13 @@ impl Bits {
         }
     }
 
+    /// Puts all of others into it.
+    pub(crate) fn add(&mut self, others: &Self) {
+        for (word, other) in self.0.iter_mut().zip(&others.0) {
+            *word |= other;
+        }
+    }
+
     /// Those that are in this and not in `others`, in their order.
     pub(crate) fn without<'a>(&'a self, others: &'a Self) -> impl Iterator<Item = u32> + 'a {
         let others = others.0.iter().copied().chain(std::iter::repeat(0));

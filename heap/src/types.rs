@@ -86,6 +86,7 @@ pub struct Type {
 impl Type {
     /// Whether its instances have links of the garbage collector before them.
     #[must_use]
+    #[inline]
     pub fn has_gc(&self) -> bool {
         self.flags & HAVE_GC != 0
     }
@@ -120,7 +121,7 @@ pub enum Found {
 }
 
 /// All types that were met.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Types {
     version: Minor,
     known: FxHashMap<u64, u32>,
@@ -319,6 +320,7 @@ impl Types {
 /// Whether a reference count is one of a live object. One on a free list has 0, or in its place
 /// the link to the next (3.14+), which is far above any count.
 #[must_use]
+#[inline]
 pub(crate) fn is_live(version: Minor, word: u64) -> bool {
     // From 3.14 on the upper bits are flags (`Include/refcount.h`).
     let count = if version >= Minor::new(3, 14) {
@@ -331,6 +333,7 @@ pub(crate) fn is_live(version: Minor, word: u64) -> bool {
 
 /// Whether an object is immortal (`_Py_IsImmortal`, 3.12+).
 #[must_use]
+#[inline]
 pub(crate) fn is_immortal(version: Minor, word: u64) -> bool {
     version >= Minor::new(3, 12) && (word as u32).cast_signed() < 0
 }

@@ -34,7 +34,7 @@ pub(super) struct Beside {
 impl Taker<'_> {
     /// Gives every object its separate blocks; the largest objects.
     pub(super) fn own<B: AsRef<[u8]>>(&mut self, space: &Space<B>) -> Vec<(u64, RemoteAddr, u32)> {
-        self.tallies = vec![Tally::default(); self.types.all().len()];
+        self.tallies = vec![Tally::default(); self.seen.types.all().len()];
         let mut largest = BinaryHeap::new();
         let mut cursor = Cursor::default();
         while let Some(block) = cursor.next(&self.blocks) {
@@ -44,7 +44,7 @@ impl Taker<'_> {
             let addr = self.object_addr(space, block.addr, of);
             let mut own = block.bytes;
             let blocks = &mut self.blocks;
-            let found = &self.types.all()[of as usize];
+            let found = &self.seen.types.all()[of as usize];
             if owned::may_have_parts(found) {
                 owned::parts(space, self.layout, found, addr, |part, what| {
                     let claimed = owned::claim(blocks, part, what);
@@ -87,7 +87,7 @@ impl Taker<'_> {
         let is_named = |of: u32, tally: &Tally| {
             tally.count > 0 || statics.as_ref().is_some_and(|all| all.contains_key(&of))
         };
-        let named = (0..).zip(self.types.all().iter().zip(&self.tallies));
+        let named = (0..).zip(self.seen.types.all().iter().zip(&self.tallies));
         let names: Vec<Name> = named
             .map(|(of, (found, tally))| {
                 if is_named(of, tally) {
@@ -127,7 +127,7 @@ impl Taker<'_> {
             let key = |each: &TypeCount| (Reverse(each.own_bytes), Reverse(each.count));
             key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
         });
-        let domains = self.debug.then(|| self.domains.into_iter().collect());
+        let domains = self.debug.then(|| self.seen.domains.into_iter().collect());
         Census {
             objects: counts.iter().map(|each| each.count).sum(),
             largest: large
@@ -142,19 +142,19 @@ impl Taker<'_> {
             arenas: sums.arenas,
             blocks: self.blocks,
             heaps,
-            types: self.types,
+            types: self.seen.types,
             names,
             counts,
             reached: reached.0,
             reached_objects: reached.1,
-            immortal: self.immortal,
+            immortal: self.seen.immortal,
             statics,
             frozen: listed.frozen_count,
             garbage,
             uses: sums.uses,
             interpreters: listed.interpreters,
             domains,
-            violations: self.violations,
+            violations: self.seen.violations,
         }
     }
 }

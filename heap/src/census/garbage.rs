@@ -47,7 +47,7 @@ impl Taker<'_> {
             space,
             layout: self.layout,
             blocks: &self.blocks,
-            types: &self.types,
+            types: &self.seen.types,
             heaps,
             collectors,
             debug: self.debug,

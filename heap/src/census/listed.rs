@@ -69,7 +69,7 @@ impl Taker<'_> {
     /// copied before it left its list, or after it came to it.
     pub(super) fn drop_look_alikes<B: AsRef<[u8]>>(&mut self, space: &Space<B>, listed: &Listed) {
         let mut look_alikes = Vec::new();
-        for index in self.tracked.without(&listed.members) {
+        for index in self.seen.tracked.without(&listed.members) {
             let object = self.blocks.get(index).zip(self.blocks.type_of(index));
             let links = object.and_then(|(block, of)| {
                 let object = self.object_addr(space, block.addr, of);
@@ -99,13 +99,13 @@ impl Taker<'_> {
                 continue;
             };
             let word = |offset| u64_at(head, offset).unwrap_or_default();
-            let Some(of) = self.types.at(space, word(8)) else {
+            let Some(of) = self.seen.types.at(space, word(8)) else {
                 continue;
             };
             if !is_live(self.layout.version, word(0)) {
                 continue;
             }
-            let found = &self.types.all()[of as usize];
+            let found = &self.seen.types.all()[of as usize];
             let items = if found.item_bytes > 0 { word(16) } else { 0 };
             let items = items.cast_signed().unsigned_abs();
             let bytes = items
@@ -113,7 +113,7 @@ impl Taker<'_> {
                 .saturating_add(found.distance + found.basic_bytes)
                 .min(MAX_OBJECT_BYTES);
             self.tallies
-                .resize(self.types.all().len(), Tally::default());
+                .resize(self.seen.types.all().len(), Tally::default());
             let tally = &mut self.tallies[of as usize];
             tally.count += 1;
             tally.gc_tracked += 1;

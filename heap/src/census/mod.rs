@@ -14,20 +14,18 @@ use std::thread;
 
 use onlooker_unwinder::layout::Layout;
 use onlooker_unwinder::memory::ReadMemory;
-use rustc_hash::FxHashMap;
 
-use crate::bits::Bits;
 use crate::blocks::Blocks;
 pub use crate::figures::{
     ArenaUse, Census, Garbage, GarbageOf, Interpreter, Large, Reached, SizeClass, Sum, TypeCount,
     Untold,
 };
-use crate::guards::Violation;
 use crate::names;
 use crate::space::Space;
 use crate::types::Types;
 use count::Beside;
 use garbage::untold;
+use look::Seen;
 pub use walk::{Walk, Wanted};
 
 /// Violations of guards that are told one by one.
@@ -55,14 +53,9 @@ impl Tally {
 struct Taker<'a> {
     layout: &'a Layout,
     blocks: Blocks,
-    types: Types,
+    seen: Seen,
     tallies: Vec<Tally>,
     debug: bool,
-    /// Blocks with an object whose links of the collector are not 0, which is what tracked means.
-    tracked: Bits,
-    immortal: u64,
-    domains: FxHashMap<&'static str, Sum>,
-    violations: Vec<(Violation, Option<u32>)>,
 }
 
 impl Census {
@@ -77,22 +70,19 @@ impl Census {
         let types = Types::new(layout.version, &walk.pymalloc.arenas);
         let (chunks, heaps) = walk.malloc.finish(space);
         let blocks = Blocks::new(walk.pymalloc, chunks, walk.geometry);
+        let debug = look::is_debug(space, &blocks);
         let mut taker = Taker {
             layout,
-            debug: look::is_debug(space, &blocks),
-            tracked: Bits::none_of(blocks.count()),
+            debug,
+            seen: Seen::new(layout.version, debug, types, blocks.count()),
             blocks,
-            types,
             tallies: Vec::new(),
-            immortal: 0,
-            domains: FxHashMap::default(),
-            violations: Vec::new(),
         };
         taker.type_blocks(space);
         let statics = taker.statics(space, &heaps);
-        builtins::meet(space, layout, &walk.collectors, &mut taker.types);
-        names::fetch(space, memory, taker.types.all());
-        taker.types.find_shapes(space);
+        builtins::meet(space, layout, &walk.collectors, &mut taker.seen.types);
+        names::fetch(space, memory, taker.seen.types.all());
+        taker.seen.types.find_shapes(space);
         let mut lists = taker.lists(space, &walk.collectors);
         if lists_complete {
             taker.drop_look_alikes(space, &lists);

@@ -29,7 +29,7 @@ impl Taker<'_> {
         collectors: &[Collector],
         lists: &Listed,
     ) -> Sums {
-        let types = self.types.all().len();
+        let types = self.seen.types.all().len();
         let mut tallies = vec![Tally::default(); types];
         let mut uses = BTreeMap::new();
         let mut others = [(); Use::Unowned as usize + 1].map(|()| Sum::default());
@@ -40,7 +40,7 @@ impl Taker<'_> {
                 sum.bytes += block.bytes;
                 continue;
             };
-            let tracked = self.tracked.get(block.index) && !lists.frozen.get(block.index);
+            let tracked = self.seen.tracked.get(block.index) && !lists.frozen.get(block.index);
             let tally = &mut tallies[of as usize];
             tally.count += 1;
             tally.block_bytes += block.bytes;

@@ -15,6 +15,7 @@ const MAX_WAITING: usize = 4096;
 pub(super) const TAGS: u64 = 7;
 
 /// The object at an address.
+#[inline]
 pub(super) fn object_at(blocks: &Blocks, addr: u64) -> Option<Object> {
     let addr = RemoteAddr(addr);
     let block = blocks.locate(addr)?;

@@ -109,6 +109,7 @@ impl<'a, B: AsRef<[u8]>> References<'a, B> {
         self.plans.get(of as usize).map(|plan| plan.solid)
     }
 
+    #[inline]
     pub(crate) fn word(&self, object: RemoteAddr, offset: u64) -> u64 {
         let at = object.offset(offset);
         at.and_then(|at| self.space.u64(at)).unwrap_or_default()
@@ -175,6 +176,7 @@ impl<'a, B: AsRef<[u8]>> References<'a, B> {
         });
     }
 
+    #[inline]
     pub(crate) fn items(&self, items: RemoteAddr, count: u64, each: &mut impl FnMut(u64, How)) {
         self.words(items, count, |index, word| each(word, How::Item(index)));
     }
