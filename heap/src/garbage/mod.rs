@@ -10,10 +10,11 @@
 //! 2. Of the rest, the references among themselves are counted ([`fields`] says which the collector
 //!    visits). Whatever its own count has more is alive, with all that it leads to.
 //! 3. Where only words of a type that is not known explain a count, so that one of them may be
-//!    chance, the object is garbage only if no word of all other memory is its address ([`roots`]).
+//!    chance, the object is garbage only if no other word that was copied is its address ([`roots`]).
 //!
-//! What it would take for something alive to be told: a reference held in nothing but a register, while
-//! a word that is none, in an object of a type that is not known, happens to be the same address.
+//! What it would take for something alive to be told: a reference held in nothing but a register or the
+//! stack of the main thread, which is not copied, while a word that is none, in an object of a type that
+//! is not known, happens to be the same address.
 
 mod fields;
 mod mark;
