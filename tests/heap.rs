@@ -168,6 +168,26 @@ fn a_heap_that_never_rests_is_walked_to_its_end() {
     });
 }
 
+/// What is copied at several instants may show one object in two places and another in none, as
+/// often the one as the other: by type they differ, all together they do not.
+#[test]
+fn objects_that_change_places_are_all_there() {
+    matrix(|interpreter| {
+        let target = Target::spawn(interpreter, "swaps.py", &["20000"]);
+        let made: u64 = told(&target, "made").values().sum();
+        for flags in [&[][..], &["--pause"]] {
+            let counts = by_type(&census(&target, flags), "count");
+            let of = |name: &str| counts.get(name).copied().unwrap_or_default();
+            let seen = of("__main__.Left") + of("__main__.Right");
+            assert!(seen.abs_diff(made) * 1000 <= made, "{seen} of {made}");
+            if !flags.is_empty() {
+                let off = of("__main__.Left").abs_diff(made / 2);
+                assert!(off <= 1, "{off}");
+            }
+        }
+    });
+}
+
 fn with_malloc(interpreter: &Interpreter, allocator: &str) -> Target {
     let mut command = interpreter.command(&program("census.py"), &["300"]);
     Target::spawn_command(command.env("PYTHONMALLOC", allocator))
@@ -246,7 +266,6 @@ fn arenas_that_are_nearly_empty_are_told_with_what_holds_them() {
         let used = |class: &Value| number(&class["block_bytes"]) * number(&class["used"]);
         let used: u64 = classes.iter().map(used).sum();
         assert_eq!(used, number(&arenas["used_bytes"]));
-        assert_eq!(census["garbage"], Value::Null);
     });
 }
 

@@ -4,7 +4,7 @@ use onlooker_unwinder::memory::RemoteAddr;
 use rustc_hash::FxHashMap;
 
 use crate::malloc::Chunk;
-use crate::pymalloc::{Geometry, POOL_HEADER_BYTES, Pymalloc};
+use crate::pymalloc::{Geometry, POOL_HEADER_BYTES, Pool, Pymalloc};
 
 /// What a block is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +31,19 @@ pub enum Use {
 }
 
 impl Use {
+    /// All of them, in their order.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Free,
+        Self::Object,
+        Self::Parked,
+        Self::DictKeys,
+        Self::Values,
+        Self::ListItems,
+        Self::SetTable,
+        Self::Buffer,
+        Self::Unowned,
+    ];
+
     /// Its name in reports.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -70,6 +83,63 @@ const FREE: Mark = 0;
 const FIRST_TYPE: Mark = 16;
 /// An object of a type whose number is too large: it is kept beside.
 const MANY_TYPES: Mark = Mark::MAX;
+
+/// The mark of a block; `of` is the type of an object.
+#[inline]
+fn mark_of(what: Use, of: u32) -> Mark {
+    if what == Use::Object {
+        let mark = of.saturating_add(FIRST_TYPE.into());
+        Mark::try_from(mark).unwrap_or(MANY_TYPES)
+    } else {
+        let mark = USES.iter().position(|each| *each == what);
+        mark.unwrap_or_default() as Mark
+    }
+}
+
+/// Some pools without a gap in their numbers, and what their blocks are.
+#[derive(Debug)]
+pub(crate) struct Part<'a> {
+    pub(crate) pools: &'a [Pool],
+    /// The number of the first block.
+    pub(crate) first: u32,
+    marks: &'a mut [Mark],
+    /// Types that are too large for a mark, by number of the block.
+    many: Vec<(u32, u32)>,
+}
+
+impl Part<'_> {
+    /// As [`Blocks::set`], once for each block at most.
+    #[inline]
+    pub(crate) fn set(&mut self, index: u32, what: Use, of: u32) {
+        let mark = mark_of(what, of);
+        if mark == MANY_TYPES {
+            self.many.push((index, of));
+        }
+        if let Some(place) = self.marks.get_mut((index - self.first) as usize) {
+            *place = mark;
+        }
+    }
+
+    /// Gives types other numbers, each the one at its place. What is to be [joined](Blocks::join).
+    pub(crate) fn finish(mut self, numbers: &[u32]) -> Vec<(u32, u32)> {
+        let is_same = numbers.iter().zip(0..).all(|(new, old)| *new == old);
+        if is_same {
+            return self.many;
+        }
+        let new = |of: u32| numbers.get(of as usize).copied().unwrap_or(of);
+        self.many.iter_mut().for_each(|(_, of)| *of = new(*of));
+        for (place, index) in self.marks.iter_mut().zip(self.first..) {
+            if *place >= FIRST_TYPE && *place != MANY_TYPES {
+                let of = new(u32::from(*place - FIRST_TYPE));
+                *place = mark_of(Use::Object, of);
+                if *place == MANY_TYPES {
+                    self.many.push((index, of));
+                }
+            }
+        }
+        self.many
+    }
+}
 
 /// A block, its address and its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +190,7 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// The block here; goes on to the next.
+    #[inline]
     pub(crate) fn next(&mut self, blocks: &Blocks) -> Option<Block> {
         while let Some(pool) = blocks.pymalloc.pools.get(self.pool) {
             let index = self.block;
@@ -189,7 +260,30 @@ impl Blocks {
         self.first_chunk + chunk as u32
     }
 
+    /// The block of that number.
+    #[must_use]
+    pub(crate) fn get(&self, index: u32) -> Option<Block> {
+        if let Some(chunk) = index.checked_sub(self.first_chunk) {
+            let chunk = self.chunks.get(chunk as usize)?;
+            return Some(Block {
+                index,
+                addr: chunk.addr,
+                bytes: chunk.bytes,
+            });
+        }
+        // Of pools without blocks, which have the number of the next one, the last.
+        let after = self.first.partition_point(|first| *first <= index);
+        let at = after.checked_sub(1)?;
+        let pool = self.pymalloc.pools.get(at)?;
+        Some(Block {
+            index,
+            addr: pool.block(index - self.first[at]),
+            bytes: u64::from(pool.size),
+        })
+    }
+
     /// The block that holds an address, if it was carved at some time.
+    #[inline]
     #[must_use]
     pub fn locate(&self, addr: RemoteAddr) -> Option<Block> {
         if let Some(at) = self.pool_of(addr) {
@@ -214,6 +308,7 @@ impl Blocks {
     }
 
     /// The place of the pool that holds an address.
+    #[inline]
     fn pool_of(&self, addr: RemoteAddr) -> Option<usize> {
         let next = self.runs.partition_point(|run| run.end <= addr.0);
         let run = self.runs.get(next).filter(|run| run.start <= addr.0)?;
@@ -257,6 +352,7 @@ impl Blocks {
     }
 
     /// What block `index` is.
+    #[inline]
     #[must_use]
     pub fn use_of(&self, index: u32) -> Use {
         let mark = self.marks.get(index as usize).copied().unwrap_or_default();
@@ -264,6 +360,7 @@ impl Blocks {
     }
 
     /// The type of the object in block `index`.
+    #[inline]
     #[must_use]
     pub fn type_of(&self, index: u32) -> Option<u32> {
         match *self.marks.get(index as usize)? {
@@ -279,20 +376,48 @@ impl Blocks {
     }
 
     /// Says what a block is; `of` is the type of an object and [`NO_TYPE`] for anything else.
+    #[inline]
     pub(crate) fn set(&mut self, index: u32, what: Use, of: u32) {
-        let mark = if what == Use::Object {
-            let mark = of.saturating_add(FIRST_TYPE.into());
-            Mark::try_from(mark).unwrap_or(MANY_TYPES)
-        } else {
-            let mark = USES.iter().position(|each| *each == what);
-            mark.unwrap_or_default() as Mark
-        };
+        let mark = mark_of(what, of);
         if mark == MANY_TYPES {
             self.many.insert(index, of);
         }
         if let Some(place) = self.marks.get_mut(index as usize) {
             *place = mark;
         }
+    }
+
+    /// The blocks of pymalloc in at most `count` parts of about as many, for as many threads.
+    pub(crate) fn split(&mut self, count: usize) -> Vec<Part<'_>> {
+        let each = (self.first_chunk as usize).div_ceil(count.max(1)).max(1);
+        let mut parts = Vec::new();
+        let mut marks = &mut self.marks[..self.first_chunk as usize];
+        let mut pools = &self.pymalloc.pools[..];
+        let mut first = 0;
+        while !pools.is_empty() {
+            let mut blocks = 0;
+            let whole = pools.iter().take_while(|pool| {
+                let fits = blocks < each;
+                blocks += if fits { pool.carved as usize } else { 0 };
+                fits
+            });
+            let (here, other_pools) = pools.split_at(whole.count());
+            let (own, other_marks) = marks.split_at_mut(blocks);
+            parts.push(Part {
+                pools: here,
+                first,
+                marks: own,
+                many: Vec::new(),
+            });
+            first += blocks as u32;
+            (pools, marks) = (other_pools, other_marks);
+        }
+        parts
+    }
+
+    /// Takes over what [`Part::finish`] gave.
+    pub(crate) fn join(&mut self, many: Vec<(u32, u32)>) {
+        self.many.extend(many);
     }
 
     /// Every block and chunk, free ones included.
@@ -305,7 +430,7 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pymalloc::{Pool, PoolState};
+    use crate::pymalloc::PoolState;
     use onlooker_unwinder::layout::Minor;
 
     fn blocks() -> Blocks {
@@ -338,8 +463,31 @@ mod tests {
         assert_eq!(all[2].addr, RemoteAddr(0x18000 + POOL_HEADER_BYTES));
         for block in all {
             assert_eq!(blocks.locate(block.addr), Some(block));
+            assert_eq!(blocks.get(block.index), Some(block));
         }
+        assert_eq!(blocks.get(4), None);
         assert!(blocks.is_chunk(3) && !blocks.is_chunk(2));
+    }
+
+    #[test]
+    fn parts_are_all_of_it_and_types_get_their_numbers() {
+        for count in 1..4 {
+            let mut blocks = blocks();
+            let parts = blocks.split(count);
+            assert!(parts.len() <= count);
+            assert_eq!(parts.iter().map(|part| part.pools.len()).sum::<usize>(), 3);
+            let mut many = Vec::new();
+            for mut part in parts {
+                for index in part.first..part.first + part.marks.len() as u32 {
+                    part.set(index, Use::Object, index);
+                }
+                many.extend(part.finish(&[5, 70000, 0]));
+            }
+            blocks.join(many);
+            let types = [0, 1, 2].map(|index| blocks.type_of(index));
+            assert_eq!(types, [Some(5), Some(70000), Some(0)]);
+            assert_eq!(blocks.use_of(3), Use::Free);
+        }
     }
 
     #[test]

@@ -55,6 +55,39 @@ pub struct Sum {
     pub bytes: u64,
 }
 
+/// Objects that the garbage collector would find unreachable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Garbage {
+    /// How many, what `gc.collect()` would return.
+    pub objects: u64,
+    /// Their blocks and the separate blocks that only they own.
+    pub own_bytes: u64,
+    /// By type, most bytes first; types of one name together.
+    pub types: Vec<GarbageOf>,
+}
+
+/// Those of one type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GarbageOf {
+    /// Its name.
+    pub name: Name,
+    /// How many.
+    pub count: u64,
+    /// Their blocks and the separate blocks that only they own.
+    pub own_bytes: u64,
+}
+
+/// Why garbage is not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untold {
+    /// The memory is not of one instant, so that counts and references need not agree.
+    Moving,
+    /// A collection was going on.
+    Collecting,
+    /// Not all that is tracked is here.
+    Incomplete,
+}
+
 /// What is counted of one interpreter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interpreter {
@@ -129,6 +162,8 @@ pub struct Census {
     pub statics: Option<Vec<(Name, u64)>>,
     /// Frozen by `gc.freeze`.
     pub frozen: u64,
+    /// What is unreachable and not collected yet.
+    pub garbage: Result<Garbage, Untold>,
     /// Blocks in use, by what they are.
     pub uses: BTreeMap<Use, Sum>,
     /// The largest objects, largest first.

@@ -29,6 +29,7 @@ pub mod blocks;
 pub mod census;
 pub mod diff;
 mod figures;
+mod garbage;
 pub mod gather;
 pub mod gc;
 pub mod guards;

@@ -20,6 +20,7 @@ pub struct Object {
 }
 
 /// Where the object in a block is. `debug`: blocks have headers of the debug allocator.
+#[inline]
 pub(crate) fn addr<B: AsRef<[u8]>>(
     space: &Space<B>,
     debug: bool,

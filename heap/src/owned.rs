@@ -25,6 +25,27 @@ const VALUES_EMBEDDED: u64 = 2;
 const STR_COMPACT: u32 = 1 << 5;
 const STR_ASCII: u32 = 1 << 6;
 
+/// Whether objects of a type can have separate blocks.
+pub(crate) fn may_have_parts(of: &Type) -> bool {
+    match of.shape {
+        Shape::Dict
+        | Shape::List
+        | Shape::Set
+        | Shape::Str
+        | Shape::ByteArray
+        | Shape::Array
+        | Shape::Deque
+        | Shape::Type => true,
+        Shape::Tuple
+        | Shape::Bytes
+        | Shape::Int
+        | Shape::Float
+        | Shape::None
+        | Shape::Cell
+        | Shape::Other => of.flags & fields::FLAG_MANAGED_DICT != 0,
+    }
+}
+
 /// Calls `each` with the address of every separate block of an object, and what it is; it answers
 /// whether the block was still without an owner, which ends a chain that leads in a circle.
 pub(crate) fn parts<B: AsRef<[u8]>>(

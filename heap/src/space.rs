@@ -108,6 +108,17 @@ impl<B: AsRef<[u8]>> Space<B> {
         self.bytes.as_ref().len() as u64
     }
 
+    /// The same memory for another thread: a space remembers where it looked last.
+    pub(crate) fn share(&self) -> Space<&[u8]> {
+        Space {
+            ranges: self.ranges.clone(),
+            bytes: self.bytes.as_ref(),
+            absent: self.absent.clone(),
+            small: self.small.clone(),
+            last: Cell::new(0),
+        }
+    }
+
     /// Says of memory that it is not zeros though it is not here: it was swapped out, or left out.
     /// `absent` are start and end, in order and without overlap.
     pub fn set_absent(&mut self, absent: Vec<(u64, u64)>) {
@@ -127,6 +138,7 @@ impl<B: AsRef<[u8]>> Space<B> {
         self.absent.get(first).is_some_and(|(from, _)| *from < end)
     }
 
+    #[inline]
     fn range_at(&self, addr: u64) -> Option<&Range> {
         let last = self.ranges.get(self.last.get())?;
         if addr >= last.start && addr < last.end() {
@@ -140,6 +152,7 @@ impl<B: AsRef<[u8]>> Space<B> {
     }
 
     /// The bytes from `addr` to the end of its piece; empty where nothing is.
+    #[inline]
     #[must_use]
     pub fn tail(&self, addr: RemoteAddr) -> &[u8] {
         self.range_at(addr.0)

@@ -24,6 +24,7 @@ const GC_HEAD_BYTES: u64 = 16;
 /// A class whose instances are larger is none.
 const MAX_BASIC_SIZE: u64 = 1 << 28;
 const MAX_ITEM_SIZE: u64 = 1 << 24;
+const RECENT: usize = 64;
 /// Metaclasses of metaclasses, and bases of bases.
 const MAX_DEPTH: u32 = 64;
 
@@ -85,6 +86,7 @@ pub struct Type {
 impl Type {
     /// Whether its instances have links of the garbage collector before them.
     #[must_use]
+    #[inline]
     pub fn has_gc(&self) -> bool {
         self.flags & HAVE_GC != 0
     }
@@ -119,12 +121,15 @@ pub enum Found {
 }
 
 /// All types that were met.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Types {
     version: Minor,
     known: FxHashMap<u64, u32>,
     refused: FxHashMap<u64, ()>,
     types: Vec<Type>,
+    /// The last addresses that were types, each at a place that it tells: blocks beside each other mostly
+    /// have the same few.
+    recent: [(u64, u32); RECENT],
     /// Start and end of arenas, neighbours together.
     arenas: Vec<(u64, u64)>,
 }
@@ -150,6 +155,7 @@ impl Types {
             known: FxHashMap::default(),
             refused: FxHashMap::default(),
             types: Vec::new(),
+            recent: [(0, 0); RECENT],
             arenas: joined(arenas),
         }
     }
@@ -190,7 +196,12 @@ impl Types {
     /// The type at an address, if there is one.
     #[inline]
     pub fn at<B: AsRef<[u8]>>(&mut self, space: &Space<B>, addr: u64) -> Option<u32> {
+        let recent = (addr >> 5) as usize % RECENT;
+        if self.recent[recent].0 == addr && addr != 0 {
+            return Some(self.recent[recent].1);
+        }
         if let Some(known) = self.known.get(&addr) {
+            self.recent[recent] = (addr, *known);
             return Some(*known);
         }
         if !RemoteAddr(addr).is_plausible_pointer() {
@@ -309,6 +320,7 @@ impl Types {
 /// Whether a reference count is one of a live object. One on a free list has 0, or in its place
 /// the link to the next (3.14+), which is far above any count.
 #[must_use]
+#[inline]
 pub(crate) fn is_live(version: Minor, word: u64) -> bool {
     // From 3.14 on the upper bits are flags (`Include/refcount.h`).
     let count = if version >= Minor::new(3, 14) {
@@ -321,6 +333,7 @@ pub(crate) fn is_live(version: Minor, word: u64) -> bool {
 
 /// Whether an object is immortal (`_Py_IsImmortal`, 3.12+).
 #[must_use]
+#[inline]
 pub(crate) fn is_immortal(version: Minor, word: u64) -> bool {
     version >= Minor::new(3, 12) && (word as u32).cast_signed() < 0
 }

@@ -107,6 +107,7 @@ proptest! {
             }
             walk.again(&space, &wanted, Some((BASE, half + 4096 * round as u64)));
         }
+        walk.at_once = at % 3 == 0;
         let census = Census::take(&mut space, &mut Nothing, &layout, walk);
         let mapped = Mapped { total_bytes: len, ..Mapped::default() };
         let counted: u64 = census.counts.iter().map(|each| each.count).sum();

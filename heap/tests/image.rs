@@ -27,6 +27,7 @@ fn meta() -> Meta {
         },
         taken_unix_ns: u64::MAX,
         pause_ns: Some(1),
+        at_once: true,
         left_out: BTreeMap::from([(What::BrkHeap, 4096), (What::LargeBuffers, 8192)]),
         residency_known: true,
         layout: tables::for_version(Minor::new(3, 9)).expect("a table"),

@@ -1,15 +1,18 @@
 //! Adds up.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 
 use onlooker_unwinder::memory::RemoteAddr;
 use rustc_hash::FxHashMap;
 
+use super::garbage::by_name as garbage_by_name;
 use super::listed::Listed;
+use super::sums::Sums;
 use super::{Taker, Tally};
-use crate::blocks::{Block, Cursor, Use};
-use crate::figures::{Census, Large, Reached, Sum, TypeCount, arenas, size_classes};
+use crate::blocks::Cursor;
+use crate::figures::{Census, Large, Reached, Sum, TypeCount, Untold};
+use crate::garbage::OfType;
 use crate::malloc::Heap;
 use crate::names::{self, Name};
 use crate::owned;
@@ -18,14 +21,20 @@ use crate::space::Space;
 /// Objects that are named one by one.
 const LARGEST: usize = 20;
 
+/// What was found beside what is tallied.
+pub(super) struct Beside {
+    pub(super) heaps: Vec<Heap>,
+    pub(super) reached: (Sum, Vec<Reached>),
+    /// By number of the type, as is the next.
+    pub(super) statics: Option<FxHashMap<u32, u64>>,
+    pub(super) garbage: Result<FxHashMap<u32, OfType>, Untold>,
+    pub(super) sums: Sums,
+}
+
 impl Taker<'_> {
-    /// Gives every object its separate blocks, then adds up; the largest objects.
-    pub(super) fn count<B: AsRef<[u8]>>(
-        &mut self,
-        space: &Space<B>,
-        lists: &Listed,
-    ) -> Vec<(u64, RemoteAddr, u32)> {
-        self.tallies = vec![Tally::default(); self.types.all().len()];
+    /// Gives every object its separate blocks; the largest objects.
+    pub(super) fn own<B: AsRef<[u8]>>(&mut self, space: &Space<B>) -> Vec<(u64, RemoteAddr, u32)> {
+        self.tallies = vec![Tally::default(); self.seen.types.all().len()];
         let mut largest = BinaryHeap::new();
         let mut cursor = Cursor::default();
         while let Some(block) = cursor.next(&self.blocks) {
@@ -35,13 +44,15 @@ impl Taker<'_> {
             let addr = self.object_addr(space, block.addr, of);
             let mut own = block.bytes;
             let blocks = &mut self.blocks;
-            let found = &self.types.all()[of as usize];
-            owned::parts(space, self.layout, found, addr, |part, what| {
-                let claimed = owned::claim(blocks, part, what);
-                own += claimed;
-                claimed > 0
-            });
-            self.tallies[of as usize].own_bytes += own - block.bytes;
+            let found = &self.seen.types.all()[of as usize];
+            if owned::may_have_parts(found) {
+                owned::parts(space, self.layout, found, addr, |part, what| {
+                    let claimed = owned::claim(blocks, part, what);
+                    own += claimed;
+                    claimed > 0
+                });
+                self.tallies[of as usize].own_bytes += own - block.bytes;
+            }
             let each = Reverse((own, addr.0, of));
             if largest.len() < LARGEST {
                 largest.push(each);
@@ -50,22 +61,6 @@ impl Taker<'_> {
             {
                 *least = each;
             }
-        }
-        // Again: tables that only looked like objects have their owners now.
-        for Block { index, addr, bytes } in self.blocks.iter() {
-            let Some(of) = self.blocks.type_of(index) else {
-                continue;
-            };
-            let tracked = self.types.all()[of as usize].has_gc()
-                && !lists.frozen.get(index)
-                && self
-                    .links(space, self.object_addr(space, addr, of))
-                    .is_some();
-            let tally = &mut self.tallies[of as usize];
-            tally.count += 1;
-            tally.block_bytes += bytes;
-            tally.own_bytes += bytes;
-            tally.gc_tracked += u64::from(tracked);
         }
         let mut largest: Vec<_> = largest.into_iter().map(|Reverse(each)| each).collect();
         largest.sort_unstable_by_key(|each| Reverse(*each));
@@ -78,16 +73,21 @@ impl Taker<'_> {
     pub(super) fn finish<B: AsRef<[u8]>>(
         self,
         space: &Space<B>,
-        heaps: Vec<Heap>,
         large: Vec<(u64, RemoteAddr, u32)>,
         listed: Listed,
-        reached: (Sum, Vec<Reached>),
-        statics: Option<FxHashMap<u32, u64>>,
+        beside: Beside,
     ) -> Census {
+        let Beside {
+            heaps,
+            reached,
+            statics,
+            garbage,
+            sums,
+        } = beside;
         let is_named = |of: u32, tally: &Tally| {
             tally.count > 0 || statics.as_ref().is_some_and(|all| all.contains_key(&of))
         };
-        let named = (0..).zip(self.types.all().iter().zip(&self.tallies));
+        let named = (0..).zip(self.seen.types.all().iter().zip(&self.tallies));
         let names: Vec<Name> = named
             .map(|(of, (found, tally))| {
                 if is_named(of, tally) {
@@ -101,6 +101,7 @@ impl Taker<'_> {
             })
             .collect();
         let statics = statics.map(|all| by_most(&names, all));
+        let garbage = garbage.map(|all| garbage_by_name(&names, all));
         let mut by_name: FxHashMap<&Name, Tally> = FxHashMap::default();
         for (name, tally) in names.iter().zip(&self.tallies) {
             if tally.count == 0 {
@@ -126,16 +127,7 @@ impl Taker<'_> {
             let key = |each: &TypeCount| (Reverse(each.own_bytes), Reverse(each.count));
             key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
         });
-        let mut uses: BTreeMap<Use, Sum> = BTreeMap::new();
-        for block in self.blocks.iter() {
-            let what = self.blocks.use_of(block.index);
-            if what != Use::Free {
-                let sum = uses.entry(what).or_default();
-                sum.count += 1;
-                sum.bytes += block.bytes;
-            }
-        }
-        let domains = self.debug.then(|| self.domains.into_iter().collect());
+        let domains = self.debug.then(|| self.seen.domains.into_iter().collect());
         Census {
             objects: counts.iter().map(|each| each.count).sum(),
             largest: large
@@ -146,22 +138,23 @@ impl Taker<'_> {
                     own_bytes,
                 })
                 .collect(),
-            size_classes: size_classes(&self.blocks),
-            arenas: arenas(&self.blocks, names.len()),
+            size_classes: sums.size_classes,
+            arenas: sums.arenas,
             blocks: self.blocks,
             heaps,
-            types: self.types,
+            types: self.seen.types,
             names,
             counts,
             reached: reached.0,
             reached_objects: reached.1,
-            immortal: self.immortal,
+            immortal: self.seen.immortal,
             statics,
             frozen: listed.frozen_count,
-            uses,
+            garbage,
+            uses: sums.uses,
             interpreters: listed.interpreters,
             domains,
-            violations: self.violations,
+            violations: self.seen.violations,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::space::Space;
 use crate::types::is_live;
 
 /// Links of the garbage collector before an object.
-const GC_HEAD_BYTES: u64 = 16;
+pub(super) const GC_HEAD_BYTES: u64 = 16;
 
 /// An object that claims to be larger is counted as if it were so large.
 const MAX_OBJECT_BYTES: u64 = 1 << 40;
@@ -31,18 +31,6 @@ pub(super) struct Listed {
 }
 
 impl Taker<'_> {
-    /// The links of an object that is tracked.
-    pub(super) fn links<B: AsRef<[u8]>>(
-        &self,
-        space: &Space<B>,
-        object: RemoteAddr,
-    ) -> Option<RemoteAddr> {
-        let links = RemoteAddr(object.0.checked_sub(GC_HEAD_BYTES)?);
-        // `_gc_next` is 0 in an object that is not tracked, and never else.
-        space.u64(links).filter(|next| *next != 0)?;
-        Some(links)
-    }
-
     /// What the lists of every interpreter lead to.
     pub(super) fn lists<B: AsRef<[u8]>>(
         &self,
@@ -81,17 +69,14 @@ impl Taker<'_> {
     /// copied before it left its list, or after it came to it.
     pub(super) fn drop_look_alikes<B: AsRef<[u8]>>(&mut self, space: &Space<B>, listed: &Listed) {
         let mut look_alikes = Vec::new();
-        for block in self.blocks.iter() {
-            let of = self.blocks.type_of(block.index);
-            let Some(of) = of.filter(|of| self.types.all()[*of as usize].has_gc()) else {
-                continue;
-            };
-            if listed.members.get(block.index) {
-                continue;
-            }
-            let links = self.links(space, self.object_addr(space, block.addr, of));
+        for index in self.seen.tracked.without(&listed.members) {
+            let object = self.blocks.get(index).zip(self.blocks.type_of(index));
+            let links = object.and_then(|(block, of)| {
+                let object = self.object_addr(space, block.addr, of);
+                object.0.checked_sub(GC_HEAD_BYTES).map(RemoteAddr)
+            });
             if links.is_some_and(|links| !gc::is_linked(space, links)) {
-                look_alikes.push(block.index);
+                look_alikes.push(index);
             }
         }
         for index in look_alikes {
@@ -114,13 +99,13 @@ impl Taker<'_> {
                 continue;
             };
             let word = |offset| u64_at(head, offset).unwrap_or_default();
-            let Some(of) = self.types.at(space, word(8)) else {
+            let Some(of) = self.seen.types.at(space, word(8)) else {
                 continue;
             };
             if !is_live(self.layout.version, word(0)) {
                 continue;
             }
-            let found = &self.types.all()[of as usize];
+            let found = &self.seen.types.all()[of as usize];
             let items = if found.item_bytes > 0 { word(16) } else { 0 };
             let items = items.cast_signed().unsigned_abs();
             let bytes = items
@@ -128,7 +113,7 @@ impl Taker<'_> {
                 .saturating_add(found.distance + found.basic_bytes)
                 .min(MAX_OBJECT_BYTES);
             self.tallies
-                .resize(self.types.all().len(), Tally::default());
+                .resize(self.seen.types.all().len(), Tally::default());
             let tally = &mut self.tallies[of as usize];
             tally.count += 1;
             tally.gc_tracked += 1;

@@ -1,75 +1,98 @@
 //! Which blocks in use are objects.
 
-use onlooker_unwinder::memory::{RemoteAddr, u64_at};
+use std::num::NonZero;
+use std::thread;
 
+use onlooker_unwinder::layout::Minor;
+use onlooker_unwinder::memory::{RemoteAddr, u64_at};
+use rustc_hash::FxHashMap;
+
+use super::listed::GC_HEAD_BYTES;
 use super::{MAX_VIOLATIONS, Taker};
-use crate::blocks::{Blocks, NO_TYPE, Use};
-use crate::guards::{self, Domain};
+use crate::bits::Bits;
+use crate::blocks::{Blocks, NO_TYPE, Part, Use};
+use crate::figures::Sum;
+use crate::guards::{self, Domain, Violation};
 use crate::malloc::may_be_in_fast_bin;
 use crate::objects;
-use crate::pymalloc::PoolState;
+use crate::pymalloc::{Geometry, PoolState};
 use crate::space::Space;
-use crate::types::{Found, is_immortal};
+use crate::types::{Found, Types, is_immortal};
 
 /// Blocks that decide whether the debug allocator is in use.
 const WITNESSES: usize = 256;
+/// More do not look faster: they wait for memory.
+const MAX_THREADS: usize = 4;
 
-impl Taker<'_> {
-    /// Says of every block in use whether it is an object.
-    pub(super) fn type_blocks<B: AsRef<[u8]>>(&mut self, space: &Space<B>) {
+/// What was seen of blocks by one thread.
+#[derive(Debug)]
+pub(super) struct Seen {
+    version: Minor,
+    /// Whether blocks have headers of the debug allocator.
+    debug: bool,
+    pub(super) types: Types,
+    pub(super) immortal: u64,
+    pub(super) domains: FxHashMap<&'static str, Sum>,
+    pub(super) violations: Vec<(Violation, Option<u32>)>,
+    /// Blocks with an object whose links of the collector are not 0, which is what tracked means.
+    pub(super) tracked: Bits,
+}
+
+impl Seen {
+    pub(super) fn new(version: Minor, debug: bool, types: Types, blocks: usize) -> Self {
+        Self {
+            version,
+            debug,
+            types,
+            immortal: 0,
+            domains: FxHashMap::default(),
+            violations: Vec::new(),
+            tracked: Bits::none_of(blocks),
+        }
+    }
+
+    /// Adds what another thread saw behind it. The numbers of its types here, each at the place of its
+    /// number there: those that one thread would have given them.
+    fn add<B: AsRef<[u8]>>(&mut self, space: &Space<B>, other: &Self) -> Vec<u32> {
+        let types = other.types.all().iter();
+        let numbers: Vec<u32> = types
+            .map(|of| self.types.at(space, of.addr.0).unwrap_or(NO_TYPE))
+            .collect();
+        self.immortal += other.immortal;
+        for (domain, more) in &other.domains {
+            let sum = self.domains.entry(domain).or_default();
+            sum.count += more.count;
+            sum.bytes += more.bytes;
+        }
+        let room = MAX_VIOLATIONS.saturating_sub(self.violations.len());
+        let more = other.violations.iter().take(room);
+        let renumbered = more.map(|(violation, of)| {
+            let of = of.and_then(|of| numbers.get(of as usize).copied());
+            (violation.clone(), of)
+        });
+        self.violations.extend(renumbered);
+        self.tracked.add(&other.tracked);
+        numbers
+    }
+
+    /// Looks at all blocks in use of some pools.
+    fn pools<B: AsRef<[u8]>>(&mut self, space: &Space<B>, geometry: Geometry, part: &mut Part<'_>) {
         let mut scratch = Vec::new();
-        for at in 0..self.blocks.pymalloc.pools.len() {
-            let pool = self.blocks.pymalloc.pools[at];
-            if pool.carved == 0 {
-                continue;
-            }
-            let free = crate::pymalloc::free_bits(space, self.blocks.geometry, &pool, &mut scratch);
-            let pool_bytes = self.blocks.geometry.pool_bytes as usize;
-            let Some(bytes) = space.zeroed(pool.addr, pool_bytes, &mut scratch) else {
-                continue;
-            };
-            let first = self.blocks.first_of(at);
-            for index in 0..pool.carved {
-                if free.get(index as usize) {
-                    continue;
-                }
-                let from = (pool.block(index).0 - pool.addr.0) as usize;
-                let Some(block) = bytes.get(from..from + pool.size as usize) else {
+        let mut first = part.first;
+        for pool in part.pools.iter().filter(|pool| pool.carved > 0) {
+            let from = first;
+            first += pool.carved;
+            let free = crate::pymalloc::free_bits(space, geometry, pool, &mut scratch);
+            let bytes = space.zeroed(pool.addr, geometry.pool_bytes as usize, &mut scratch);
+            let Some(bytes) = bytes else { continue };
+            for index in (0..pool.carved).filter(|index| !free.get(*index as usize)) {
+                let at = (pool.block(index).0 - pool.addr.0) as usize;
+                let Some(block) = bytes.get(at..at + pool.size as usize) else {
                     break;
                 };
-                let (what, of) = self.look(space, pool.block(index), block);
-                self.blocks.set(first + index, what, of);
+                let (what, of) = self.look(space, pool.block(index), from + index, block);
+                part.set(from + index, what, of);
             }
-        }
-        for at in 0..self.blocks.chunks.len() {
-            let chunk = self.blocks.chunks[at];
-            if !chunk.in_use {
-                continue;
-            }
-            // The last word of a chunk is the first of the next one's header.
-            let len = chunk.bytes.saturating_sub(8) as usize;
-            let tail = space.tail(chunk.addr);
-            let block = tail.get(..len).unwrap_or(tail);
-            let (what, of) = if self.debug && !guards::is_block(block) {
-                // What the program took from malloc itself has no header.
-                (Use::Unowned, NO_TYPE)
-            } else {
-                // An object whose end is not resident is one all the same.
-                self.look(space, chunk.addr, block)
-            };
-            let (what, of) = match u64_at(block, 0) {
-                // No count of references is a link; other objects have lost theirs when they are freed.
-                Some(word)
-                    if what == Use::Object
-                        && self.types.all()[of as usize].distance == 0
-                        && !self.debug
-                        && may_be_in_fast_bin(&self.blocks.chunks, &chunk, word) =>
-                {
-                    (Use::Parked, NO_TYPE)
-                }
-                _ => (what, of),
-            };
-            self.blocks.set(self.blocks.of_chunk(at), what, of);
         }
     }
 
@@ -78,6 +101,7 @@ impl Taker<'_> {
         &mut self,
         space: &Space<B>,
         addr: RemoteAddr,
+        index: u32,
         block: &[u8],
     ) -> (Use, u32) {
         let mut data = block;
@@ -107,22 +131,104 @@ impl Taker<'_> {
                 };
                 self.violations.push((violation, of));
             }
-            return self.as_use(found, data);
+            return self.as_use(found, index, data);
         }
         let found = self.types.of_block(space, data);
-        self.as_use(found, data)
+        self.as_use(found, index, data)
     }
 
-    fn as_use(&mut self, found: Found, data: &[u8]) -> (Use, u32) {
+    #[inline]
+    fn as_use(&mut self, found: Found, index: u32, data: &[u8]) -> (Use, u32) {
         match found {
             Found::Object(of) => {
-                let distance = self.types.all()[of as usize].distance;
+                let found = &self.types.all()[of as usize];
+                let distance = found.distance;
+                // `_gc_next` is 0 in an object that is not tracked, and never else. Noted while the
+                // block is at hand, for a second pass over all memory costs more than all else of it.
+                if found.has_gc()
+                    && distance
+                        .checked_sub(GC_HEAD_BYTES)
+                        .and_then(|at| u64_at(data, at))
+                        .is_some_and(|next| next != 0)
+                {
+                    self.tracked.set(index);
+                }
                 let count = u64_at(data, distance).unwrap_or_default();
-                self.immortal += u64::from(is_immortal(self.layout.version, count));
+                self.immortal += u64::from(is_immortal(self.version, count));
                 (Use::Object, of)
             }
             Found::Parked => (Use::Parked, NO_TYPE),
             Found::Nothing => (Use::Unowned, NO_TYPE),
+        }
+    }
+}
+
+impl Taker<'_> {
+    /// Says of every block in use whether it is an object.
+    pub(super) fn type_blocks<B: AsRef<[u8]>>(&mut self, space: &Space<B>) {
+        let count = self.blocks.count();
+        let geometry = self.blocks.geometry;
+        let (version, debug) = (self.layout.version, self.debug);
+        let none = self.seen.types.clone();
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        let parts = self.blocks.split(threads.min(MAX_THREADS));
+        let done: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = parts
+                .into_iter()
+                .map(|mut part| {
+                    let space = space.share();
+                    let mut seen = Seen::new(version, debug, none.clone(), count);
+                    scope.spawn(move || {
+                        seen.pools(&space, geometry, &mut part);
+                        (seen, part)
+                    })
+                })
+                .collect();
+            let joined = threads.into_iter().map(|thread| match thread.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            let numbered = joined.map(|(seen, part)| {
+                let numbers = self.seen.add(space, &seen);
+                part.finish(&numbers)
+            });
+            numbered.collect()
+        });
+        done.into_iter().for_each(|many| self.blocks.join(many));
+        self.type_chunks(space);
+    }
+
+    fn type_chunks<B: AsRef<[u8]>>(&mut self, space: &Space<B>) {
+        for at in 0..self.blocks.chunks.len() {
+            let chunk = self.blocks.chunks[at];
+            let index = self.blocks.of_chunk(at);
+            if !chunk.in_use {
+                continue;
+            }
+            // The last word of a chunk is the first of the next one's header.
+            let len = chunk.bytes.saturating_sub(8) as usize;
+            let tail = space.tail(chunk.addr);
+            let block = tail.get(..len).unwrap_or(tail);
+            let (what, of) = if self.debug && !guards::is_block(block) {
+                // What the program took from malloc itself has no header.
+                (Use::Unowned, NO_TYPE)
+            } else {
+                // An object whose end is not resident is one all the same.
+                self.seen.look(space, chunk.addr, index, block)
+            };
+            let (what, of) = match u64_at(block, 0) {
+                // No count of references is a link; other objects have lost theirs when they are freed.
+                Some(word)
+                    if what == Use::Object
+                        && self.seen.types.all()[of as usize].distance == 0
+                        && !self.debug
+                        && may_be_in_fast_bin(&self.blocks.chunks, &chunk, word) =>
+                {
+                    (Use::Parked, NO_TYPE)
+                }
+                _ => (what, of),
+            };
+            self.blocks.set(index, what, of);
         }
     }
 
@@ -132,7 +238,12 @@ impl Taker<'_> {
         block: RemoteAddr,
         of: u32,
     ) -> RemoteAddr {
-        objects::addr(space, self.debug, block, &self.types.all()[of as usize])
+        objects::addr(
+            space,
+            self.debug,
+            block,
+            &self.seen.types.all()[of as usize],
+        )
     }
 }
 

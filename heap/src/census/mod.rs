@@ -2,24 +2,30 @@
 
 mod builtins;
 mod count;
+mod garbage;
 mod listed;
 mod look;
 mod shares;
 mod statics;
+mod sums;
 mod walk;
+
+use std::thread;
 
 use onlooker_unwinder::layout::Layout;
 use onlooker_unwinder::memory::ReadMemory;
-use rustc_hash::FxHashMap;
 
 use crate::blocks::Blocks;
 pub use crate::figures::{
-    ArenaUse, Census, Interpreter, Large, Reached, SizeClass, Sum, TypeCount,
+    ArenaUse, Census, Garbage, GarbageOf, Interpreter, Large, Reached, SizeClass, Sum, TypeCount,
+    Untold,
 };
-use crate::guards::Violation;
 use crate::names;
 use crate::space::Space;
 use crate::types::Types;
+use count::Beside;
+use garbage::untold;
+use look::Seen;
 pub use walk::{Walk, Wanted};
 
 /// Violations of guards that are told one by one.
@@ -34,15 +40,22 @@ struct Tally {
     gc_tracked: u64,
 }
 
+impl Tally {
+    /// Adds blocks, which are their objects' own.
+    fn add(&mut self, blocks: &Self) {
+        self.count += blocks.count;
+        self.own_bytes += blocks.block_bytes;
+        self.block_bytes += blocks.block_bytes;
+        self.gc_tracked += blocks.gc_tracked;
+    }
+}
+
 struct Taker<'a> {
     layout: &'a Layout,
     blocks: Blocks,
-    types: Types,
+    seen: Seen,
     tallies: Vec<Tally>,
     debug: bool,
-    immortal: u64,
-    domains: FxHashMap<&'static str, Sum>,
-    violations: Vec<(Violation, Option<u32>)>,
 }
 
 impl Census {
@@ -57,31 +70,56 @@ impl Census {
         let types = Types::new(layout.version, &walk.pymalloc.arenas);
         let (chunks, heaps) = walk.malloc.finish(space);
         let blocks = Blocks::new(walk.pymalloc, chunks, walk.geometry);
+        let debug = look::is_debug(space, &blocks);
         let mut taker = Taker {
             layout,
-            debug: look::is_debug(space, &blocks),
+            debug,
+            seen: Seen::new(layout.version, debug, types, blocks.count()),
             blocks,
-            types,
             tallies: Vec::new(),
-            immortal: 0,
-            domains: FxHashMap::default(),
-            violations: Vec::new(),
         };
         taker.type_blocks(space);
         let statics = taker.statics(space, &heaps);
-        builtins::meet(space, layout, &walk.collectors, &mut taker.types);
-        names::fetch(space, memory, taker.types.all());
-        taker.types.find_shapes(space);
+        builtins::meet(space, layout, &walk.collectors, &mut taker.seen.types);
+        names::fetch(space, memory, taker.seen.types.all());
+        taker.seen.types.find_shapes(space);
         let mut lists = taker.lists(space, &walk.collectors);
         if lists_complete {
             taker.drop_look_alikes(space, &lists);
         }
-        let large = taker.count(space, &lists);
+        let large = taker.own(space);
         let reached = taker.reach(space, &lists.outside);
-        let shares = taker.shares(space, &walk.collectors);
-        for interpreter in &mut lists.interpreters {
-            interpreter.share = shares.get(&interpreter.id).copied();
+        let collectors = &walk.collectors;
+        let untold = untold(space, collectors, walk.at_once, reached.0.count);
+        // Both only look, and take about as long.
+        let (sums, garbage) = thread::scope(|scope| {
+            let garbage = untold.map_or_else(
+                || {
+                    let (taker, heaps, space) = (&taker, &heaps, space.share());
+                    Ok(scope.spawn(move || taker.garbage(&space, heaps, collectors)))
+                },
+                Err,
+            );
+            let sums = taker.sums(space, collectors, &lists);
+            let garbage = garbage.map(|thread| match thread.join() {
+                Ok(garbage) => garbage,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            (sums, garbage)
+        });
+        for (tally, more) in taker.tallies.iter_mut().zip(&sums.tallies) {
+            tally.add(more);
         }
-        taker.finish(space, heaps, large, lists, reached, statics)
+        for interpreter in &mut lists.interpreters {
+            interpreter.share = sums.shares.get(&interpreter.id).copied();
+        }
+        let beside = Beside {
+            heaps,
+            reached,
+            statics,
+            garbage,
+            sums,
+        };
+        taker.finish(space, large, lists, beside)
     }
 }

@@ -51,7 +51,7 @@ impl Taker<'_> {
                 let Some(word) = u64_at(bytes, at) else { break };
                 if is_static(version, word)
                     && let Some(of) = u64_at(bytes, at + WORD_BYTES)
-                    && let Some(of) = self.types.at(space, of)
+                    && let Some(of) = self.seen.types.at(space, of)
                 {
                     *found.entry(of).or_default() += 1;
                 }

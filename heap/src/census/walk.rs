@@ -17,6 +17,9 @@ pub struct Walk {
     pub malloc: Malloc,
     /// Lists of the garbage collector, by interpreter.
     pub collectors: Vec<Collector>,
+    /// Whether the space is of one instant: the target was stopped while it was copied, or did not
+    /// run. Nothing else can tell what is garbage.
+    pub at_once: bool,
     pub(super) geometry: Geometry,
 }
 
@@ -53,6 +56,7 @@ impl Walk {
             pymalloc,
             malloc,
             collectors,
+            at_once: false,
             geometry,
         }
     }

@@ -54,6 +54,9 @@ pub struct Meta {
     pub taken_unix_ns: u64,
     /// How long the process was stopped for it; `None` without a stop.
     pub pause_ns: Option<u64>,
+    /// Whether the memory is of one instant: the process was stopped, or did not run.
+    #[serde(default)]
+    pub at_once: bool,
     /// Resident bytes that were to be copied and were not, because of a limit.
     pub left_out: BTreeMap<What, u64>,
     /// Whether the kernel told which pages are resident; if not, whole mappings were copied.

@@ -1,5 +1,8 @@
 //! Opens an image.
 
+use std::thread;
+
+use crc32fast::Hasher;
 use serde_json::Value;
 
 use super::header::{Header, PAGES, SECTIONS};
@@ -10,6 +13,8 @@ use crate::space::Space;
 use onlooker_unwinder::layout::Layout;
 use onlooker_unwinder::memory::RemoteAddr;
 
+/// A thread takes some tens of microseconds, as do so many bytes.
+const WORTH_A_THREAD: usize = 1 << 20;
 /// No field of any build lies so far inside of its structure.
 const MAX_OFFSET: u64 = 1 << 20;
 
@@ -25,7 +30,7 @@ pub fn open<B: AsRef<[u8]>>(file: B) -> Result<Image<B>, ImageError> {
         let Some(part) = part(bytes, &header, index) else {
             return Err(ImageError::Damaged("its header"));
         };
-        if crc32fast::hash(part) != header.sections[index].crc {
+        if crc(part) != header.sections[index].crc {
             return Err(ImageError::Damaged(SECTIONS[index]));
         }
         Ok(part)
@@ -66,6 +71,28 @@ pub fn open<B: AsRef<[u8]>>(file: B) -> Result<Image<B>, ImageError> {
         mappings,
         arenas,
         space,
+    })
+}
+
+/// Its halves have a thread each where that is worth it.
+fn crc(bytes: &[u8]) -> u32 {
+    let hash = |bytes: &[u8]| {
+        let mut hasher = Hasher::new();
+        hasher.update(bytes);
+        hasher
+    };
+    if bytes.len() < WORTH_A_THREAD {
+        return hash(bytes).finalize();
+    }
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    thread::scope(|scope| {
+        let second = scope.spawn(move || hash(second));
+        let mut first = hash(first);
+        match second.join() {
+            Ok(second) => first.combine(&second),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+        first.finalize()
     })
 }
 

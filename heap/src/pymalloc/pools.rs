@@ -47,6 +47,7 @@ pub struct Pool {
 impl Pool {
     /// Address of a block.
     #[must_use]
+    #[inline]
     pub fn block(&self, index: u32) -> RemoteAddr {
         RemoteAddr(self.addr.0 + POOL_HEADER_BYTES + u64::from(index) * u64::from(self.size))
     }
@@ -69,6 +70,7 @@ impl Bits {
         new
     }
 
+    #[inline]
     pub(crate) fn get(&self, index: usize) -> bool {
         self.0
             .get(index / 64)

@@ -23,7 +23,7 @@ use plan::{Dict, Plan, Scan};
 
 /// Byte of a `PyDictValues` that says whether the instance still uses it (3.13+,
 /// `PyDictValues.valid`).
-const VALUES_VALID: u64 = 3;
+pub(crate) const VALUES_VALID: u64 = 3;
 /// `PyCellObject.ob_ref`.
 const CELL_CONTENTS: u64 = 16;
 
@@ -104,6 +104,12 @@ impl<'a, B: AsRef<[u8]>> References<'a, B> {
         self.left.set(self.space.len_bytes() / 4);
     }
 
+    /// The type, not written in Python, that the objects of a type begin as.
+    pub(crate) fn solid(&self, of: u32) -> Option<RemoteAddr> {
+        self.plans.get(of as usize).map(|plan| plan.solid)
+    }
+
+    #[inline]
     pub(crate) fn word(&self, object: RemoteAddr, offset: u64) -> u64 {
         let at = object.offset(offset);
         at.and_then(|at| self.space.u64(at)).unwrap_or_default()
@@ -170,6 +176,7 @@ impl<'a, B: AsRef<[u8]>> References<'a, B> {
         });
     }
 
+    #[inline]
     pub(crate) fn items(&self, items: RemoteAddr, count: u64, each: &mut impl FnMut(u64, How)) {
         self.words(items, count, |index, word| each(word, How::Item(index)));
     }

@@ -60,6 +60,8 @@ pub(super) struct Plan {
     pub(super) scan: Scan,
     /// The type itself, where its objects count as references to it.
     pub(super) class: Option<RemoteAddr>,
+    /// The type in C, or written in an extension, whose fields its objects begin with.
+    pub(super) solid: RemoteAddr,
     /// `ht_cached_keys`, the names of attributes.
     pub(super) keys: RemoteAddr,
     /// Distance of the values behind the object (3.13+).
@@ -122,6 +124,7 @@ impl Plan {
                 word(solid, BASE) == 0,
             ),
             class: of.is_heap_type().then_some(of.addr),
+            solid,
             keys: RemoteAddr(keys),
             inline_values: inline.then_some(of.basic_bytes),
             basic_bytes: of.basic_bytes,

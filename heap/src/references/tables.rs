@@ -16,6 +16,7 @@ const SET_ENTRY_WORDS: u64 = 2;
 impl<B: AsRef<[u8]>> References<'_, B> {
     /// Calls `each` with the number and the value of `count` words. A table never goes beyond its
     /// block, whatever its owner says, and ends where the pass has told all that it may.
+    #[inline]
     pub(crate) fn words(&self, addr: RemoteAddr, count: u64, mut each: impl FnMut(u64, u64)) {
         let mut bytes = self.space.tail(addr);
         let mut end = addr.0.saturating_add(count.saturating_mul(8));

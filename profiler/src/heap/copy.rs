@@ -217,7 +217,11 @@ fn runs(mappings: &[Mapping], page_map: &mut Option<PageMap>) -> (Vec<Run>, Vec<
             *page_map = None;
             pages.resident = vec![(mapping.start, mapping.end)];
         }
-        swapped.append(&mut pages.swapped);
+        // The guard pages of stacks look like swapped ones (`MADV_GUARD_INSTALL`, Linux 6.13, which
+        // glibc 2.42 asks for), but do not count as such.
+        if mapping.swapped_bytes > 0 {
+            swapped.append(&mut pages.swapped);
+        }
         runs.extend(
             pages
                 .resident

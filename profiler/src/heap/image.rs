@@ -46,7 +46,8 @@ pub fn report<B: AsRef<[u8]>>(image: &mut Image<B>) -> Report {
     };
     let (space, meta) = (&image.space, &image.meta);
     let regions = regions(&image.mappings);
-    let walk = Walk::of(space, &meta.layout, &meta.roots, found, &regions);
+    let mut walk = Walk::of(space, &meta.layout, &meta.roots, found, &regions);
+    walk.at_once = meta.at_once;
     Report::of(image, &mut Nothing, walk)
 }
 

@@ -14,6 +14,7 @@ use onlooker_unwinder::memory::{ReadError, ReadMemory};
 use super::copy::{Copied, CopyError, Limits, Prepared};
 use super::mappings::{Kind, Mapping};
 use super::report::Report;
+use super::rest::Rest;
 use super::settle::settle;
 use super::{image, roots};
 use crate::attach::{self, Attached};
@@ -68,7 +69,9 @@ pub fn take(
     let memory = &mut FileMemory::open(pid).map_err(|error| target::refused(pid, &error))?;
     let mut pause_ns = None;
     let mut tries = 0;
+    let mut rest;
     let (mut copied, walk) = loop {
+        rest = Rest::begin(pid);
         let (copied, walk) = if options.pause {
             let prepared = prepare(pid, options.limits)?;
             let (copied, ns) = stop::pause(pid, || prepared.copy(pid, memory, &mut progress))?;
@@ -85,12 +88,13 @@ pub fn take(
             break (copied, walk);
         }
     };
-    let walk = if options.keep && !options.pause {
+    let mut walk = if options.keep && !options.pause {
         let walked = walk_again(pid, memory, &mut copied, walk, &layout, &roots);
         walked.map_err(|error| attach::read_error(pid, error))?
     } else {
         walk
     };
+    walk.at_once = options.pause || rest.held();
     let residency_known = copied.residency_known();
     let mut left_out = BTreeMap::new();
     for run in &copied.left_out {
@@ -103,6 +107,7 @@ pub fn take(
             process,
             taken_unix_ns: unix_ns(),
             pause_ns,
+            at_once: walk.at_once,
             left_out,
             residency_known,
             layout,

@@ -27,8 +27,7 @@ pub(super) struct Report {
     gc: Vec<Interpreter>,
     gc_tracked: u64,
     frozen: u64,
-    /// Unreachable objects that are not collected yet; not told yet.
-    garbage: Option<u64>,
+    garbage: Option<Garbage>,
     immortal: u64,
     interpreters: Vec<Share>,
     static_objects: Option<u64>,
@@ -48,6 +47,20 @@ struct Type {
     own_bytes: u64,
     block_bytes: u64,
     gc_tracked: u64,
+}
+
+#[derive(Serialize)]
+struct Garbage {
+    objects: u64,
+    own_bytes: u64,
+    types: Vec<GarbageOf>,
+}
+
+#[derive(Serialize)]
+struct GarbageOf {
+    r#type: String,
+    count: u64,
+    own_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -317,7 +330,7 @@ pub(super) fn report(taken: &heap::Report) -> Report {
             .collect(),
         gc_tracked: census.counts.iter().map(|each| each.gc_tracked).sum(),
         frozen: census.frozen,
-        garbage: None,
+        garbage: census.garbage.as_ref().ok().map(garbage),
         immortal: census.immortal,
         interpreters: census
             .interpreters
@@ -380,6 +393,19 @@ pub(super) fn report(taken: &heap::Report) -> Report {
             })
             .collect(),
         swapped_bytes: taken.swapped_bytes,
+    }
+}
+
+fn garbage(of: &onlooker_heap::census::Garbage) -> Garbage {
+    let types = of.types.iter().map(|each| GarbageOf {
+        r#type: each.name.to_string(),
+        count: each.count,
+        own_bytes: each.own_bytes,
+    });
+    Garbage {
+        objects: of.objects,
+        own_bytes: of.own_bytes,
+        types: types.collect(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The census for people.
 
 mod arenas;
+mod garbage;
 
 use std::fmt::Write as _;
 
@@ -23,6 +24,7 @@ pub(super) fn render(taken: &Report, limit: usize) -> String {
     let mut text = String::new();
     head(&mut text, taken);
     types(&mut text, taken, limit);
+    garbage::garbage(&mut text, taken, limit);
     resident(&mut text, taken);
     arenas::size_classes(&mut text, taken, limit);
     arenas::fragmentation(&mut text, taken, limit);
