@@ -161,8 +161,8 @@ impl<M: ReadMemory> Sampler<M> {
 
     /// What is read once, deeper in the stack, is read behind all copies of its top. Whether it
     /// belongs to that which was walked: its newest frame, at `below`, is in a call of the one
-    /// above it (`called`); where C code stands between the two, the lowest frames above it were
-    /// there from the one to the other.
+    /// above it (`called`); or an earlier call saw that frame too, or C code stands there, and the
+    /// lowest frames above it were there from the one to the other.
     fn is_joined(&self, index: usize, below: usize, called: bool) -> bool {
         let thread = &self.threads[index];
         let (Some(lowest), Frames::Interpreter(layout)) =
@@ -171,8 +171,12 @@ impl<M: ReadMemory> Sampler<M> {
             return false;
         };
         let (group, frames) = (Group::thread(index), &thread.frames);
-        if layout.calls.is_some() && !is_entry(layout, frames[below].owner) {
-            return called;
+        if called {
+            return true;
+        }
+        let known = below + self.read_before(index) >= frames.len();
+        if layout.calls.is_some() && !known && !is_entry(layout, frames[below].owner) {
+            return false;
         }
         let last = match self.snapshot.units().checked_sub(1) {
             Some(unit) => self.snapshot.unit(group, unit),
@@ -190,6 +194,16 @@ impl<M: ReadMemory> Sampler<M> {
 }
 
 impl<M: ReadMemory> Sampler<M> {
+    /// How many frames, from the outermost on, an earlier call read as well. All walks of one call
+    /// see the same of what it reads once.
+    fn read_before(&self, index: usize) -> usize {
+        let thread = &self.threads[index];
+        match thread.sound {
+            (sound, call) if call == self.snapshot.serial() => thread.same.min(sound),
+            _ => thread.same,
+        }
+    }
+
     /// What is read once may have changed while it was read. It has not where every link in it
     /// holds that an earlier call did not read as well.
     fn is_sound(&mut self, index: usize, below: usize) -> bool {
@@ -199,14 +213,9 @@ impl<M: ReadMemory> Sampler<M> {
         if layout.calls.is_none() {
             return true;
         }
-        let thread = &self.threads[index];
-        let (frames, serial) = (&thread.frames, self.snapshot.serial());
+        let (frames, serial) = (&self.threads[index].frames, self.snapshot.serial());
         let view = self.snapshot.view(Group::thread(index));
-        // All walks of one call see the same.
-        let before = match thread.sound {
-            (sound, of) if of == serial => thread.same.min(sound),
-            _ => thread.same,
-        };
+        let before = self.read_before(index);
         let new = frames.len() - before.min(frames.len());
         let holds = |link: &[RawFrame]| {
             let by_c = link.iter().any(|frame| is_entry(layout, frame.owner));
