@@ -11,6 +11,26 @@ pub fn is_entry(layout: &InterpreterFrame, owner: u8) -> bool {
     layout.first_entry_owner.is_some_and(|first| owner >= first)
 }
 
+/// Whether a frame can be on a live chain. One owned by a frame object is a copy made when the
+/// frame ended, and no value above the last exists (in 3.11, which has no entry frames, it is that
+/// one).
+pub(crate) fn is_live(layout: &InterpreterFrame, frame: &RawFrame) -> bool {
+    let last = match layout.first_entry_owner {
+        Some(_) => owner::LAST,
+        None => owner::FRAME_OBJECT,
+    };
+    frame.owner != owner::FRAME_OBJECT && frame.owner <= last
+}
+
+/// Whether a frame that links to nothing can be the outermost: from 3.12 on that is an entry frame,
+/// before it is one of the thread's own.
+pub(crate) fn is_root(layout: &InterpreterFrame, frame: &RawFrame) -> bool {
+    match layout.first_entry_owner {
+        Some(_) => is_entry(layout, frame.owner),
+        None => frame.owner == owner::THREAD,
+    }
+}
+
 /// The frame whose header stands in `bytes`, and what it links to.
 pub(crate) fn frame_in(
     bytes: &[u8],
@@ -53,14 +73,7 @@ pub(super) fn walk<L: Lookup>(
             return Progress::Miss { addr, len };
         };
         let (frame, previous) = frame_in(bytes, layout, addr);
-        // A frame owned by a frame object is a copy made when the frame ended: no live chain
-        // has one, and no value above the last exists (in 3.11, which has no entry frames, it
-        // is that one).
-        let last = match layout.first_entry_owner {
-            Some(_) => owner::LAST,
-            None => owner::FRAME_OBJECT,
-        };
-        if frame.owner == owner::FRAME_OBJECT || frame.owner > last {
+        if !is_live(layout, &frame) {
             return Progress::Cut(Cut::Torn);
         }
         frames.push(frame);

@@ -15,7 +15,7 @@ const TWICE_FRAMES: usize = 32;
 /// Chunks of one plan; what is beyond is read in pieces when it is missed.
 const PLAN_CHUNKS_BYTES: u64 = 256 << 20;
 /// What takes more segments is not read several times over in one call.
-const MAX_UNIT_SLOTS: usize = 6;
+const MAX_UNIT_SLOTS: usize = 12;
 /// A call that reads more of them takes too long for what is read behind them.
 const MAX_UNITS_BYTES: usize = 64 << 10;
 /// Neighbours with a smaller gap are read as one segment: a segment costs as much as one page

@@ -22,18 +22,18 @@ use super::copies::Answer;
 use super::lay_out::is_array;
 use super::tracked::Moment;
 use crate::datastack::DataStackState;
-use crate::frames::interpreter::frame_in;
-use crate::layout::{Frames, InterpreterFrame, owner};
+use crate::frames::interpreter::{frame_in, is_live, is_root};
+use crate::layout::{Frames, InterpreterFrame};
 use crate::memory::{Lookup, ReadError, ReadMemory, RemoteAddr};
 use crate::plan::{Group, Purpose, ReadPlan, Slot};
 use crate::threads::{self, Root};
 
 /// Attempts of one call, where they are short.
 const ATTEMPTS: usize = 12;
-/// Attempts of the first call that tries again: mostly they are enough.
-const FEW_ATTEMPTS: usize = 4;
 /// So many attempts are made for one instant before the sample takes another.
-const SOUGHT: usize = 60;
+const SOUGHT: usize = 12;
+/// The same where each attempt is a call of its own.
+const SOUGHT_ALONE: usize = 2;
 /// Where a call serves several samples, so many attempts behind one may show its stack.
 const LOOK_BEHIND: usize = 3;
 /// Links that are followed without a walk.
@@ -71,13 +71,8 @@ impl<M: ReadMemory> Sampler<M> {
             self.aim(index)?;
         }
         loop {
-            let attempts = match used {
-                _ if self.ahead => ATTEMPTS,
-                0 if self.threads[index].wanted.is_none() => 1,
-                0 => FEW_ATTEMPTS,
-                1..=FEW_ATTEMPTS => FEW_ATTEMPTS,
-                _ => ATTEMPTS,
-            };
+            let first = used == 0 && self.threads[index].wanted.is_none();
+            let attempts = if first && !self.ahead { 1 } else { ATTEMPTS };
             self.lay_out_some(some, attempts);
             self.forget_attempts();
             let groups = self.threads.len() + 1;
@@ -187,8 +182,12 @@ impl<M: ReadMemory> Sampler<M> {
     fn want(&mut self, index: usize) {
         let thread = &self.threads[index];
         let view = self.snapshot.view(Group::thread(index));
+        let limit = match self.snapshot.units() {
+            0 => SOUGHT_ALONE,
+            _ => SOUGHT,
+        };
         let found = thread.wanted.is_some_and(|wanted| {
-            thread.sought < SOUGHT && (wanted.newest.is_null() || view.holds(wanted.newest))
+            thread.sought < limit && (wanted.newest.is_null() || view.holds(wanted.newest))
         });
         if !found {
             let moment = self.moment(index);
@@ -264,8 +263,14 @@ impl<M: ReadMemory> Sampler<M> {
             let bytes = view.bytes(addr, layout.header_bytes as usize)?;
             Some(frame_in(bytes, layout, addr))
         };
+        // What is not there yet must be walked to be asked for, but only where it is certain that
+        // somebody links to it.
+        let unknown = match self.moment(index) == self.threads[index].wanted {
+            true => Sight::Unknown,
+            false => Sight::Moved,
+        };
         let Some((mut frame, mut previous)) = find(newest) else {
-            return Sight::Unknown;
+            return unknown;
         };
         let mut judge = self.judge(index);
         for _ in 0..MAX_TRACED {
@@ -277,12 +282,12 @@ impl<M: ReadMemory> Sampler<M> {
                 Answer::Below => return Sight::Settled,
             }
             match caller {
+                Some((next, _)) if !is_live(layout, &next) => return Sight::Moved,
                 Some((next, link)) => (frame, previous) = (next, link),
-                // It was suspended since.
-                None if previous.is_null() && frame.owner == owner::GENERATOR => {
-                    return Sight::Moved;
-                }
-                None => return Sight::Settled,
+                None if !previous.is_null() => return unknown,
+                None if is_root(layout, &frame) => return Sight::Settled,
+                // It was suspended since, or is being pushed.
+                None => return Sight::Moved,
             }
         }
         Sight::Unknown
