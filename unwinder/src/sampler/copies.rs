@@ -97,9 +97,7 @@ impl Judge<'_> {
         }
         Answer::Same
     }
-}
 
-impl Judge<'_> {
     /// Whether a frame lies above the end of the stack.
     fn was_popped(&self, frame: &RawFrame) -> bool {
         let mut ends = self.ends[..self.copies].iter().flatten();
@@ -165,7 +163,7 @@ impl<M: ReadMemory> Sampler<M> {
     /// lowest frames above it were there from the one to the other.
     fn is_joined(&self, index: usize, below: usize, called: bool) -> bool {
         let thread = &self.threads[index];
-        let (Some(lowest), Frames::Interpreter(layout)) =
+        let (Some(above), Frames::Interpreter(layout)) =
             (below.checked_sub(1), &self.layout.frames)
         else {
             return false;
@@ -175,21 +173,29 @@ impl<M: ReadMemory> Sampler<M> {
             return true;
         }
         let known = below + self.read_before(index) >= frames.len();
-        if layout.calls.is_some() && !known && !is_entry(layout, frames[below].owner) {
+        let by_c = [above, below].map(|at| is_entry(layout, frames[at].owner));
+        if layout.calls.is_some() && !known && by_c == [false; 2] {
             return false;
         }
         let last = match self.snapshot.units().checked_sub(1) {
             Some(unit) => self.snapshot.unit(group, unit),
             None => self.snapshot.later_copy(group, thread.compared - 1),
         };
+        let again = |at: usize| last.bytes(frames[at].addr, layout.header_bytes as usize);
+        // The lowest that is read again, and others as far up as they are near it.
+        let mut inside = (1..below).rev().filter(|at| again(*at).is_some());
+        let Some(lowest) = inside.next() else {
+            return true;
+        };
         let end = frames[lowest].addr.0.saturating_add(JOINT_BYTES);
         let near = |at: &usize| frames[*at].addr.0 < end;
-        (1..=lowest).rev().take_while(near).all(|at| {
-            let bytes = last.bytes(frames[at].addr, layout.header_bytes as usize);
-            bytes.is_some_and(|bytes| {
-                is_same(bytes, 0, &frames[at], frames.get(at + 1), at, &self.layout)
+        std::iter::once(lowest)
+            .chain(inside.take_while(near))
+            .all(|at| {
+                let caller = frames.get(at + 1);
+                again(at)
+                    .is_some_and(|bytes| is_same(bytes, 0, &frames[at], caller, at, &self.layout))
             })
-        })
     }
 }
 

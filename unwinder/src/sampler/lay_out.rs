@@ -4,7 +4,7 @@ use super::Sampler;
 use super::tracked::{Outside, Thread};
 use crate::datastack::ChunkKind;
 use crate::layout::{FrameRoot, Frames};
-use crate::memory::{ReadMemory, RemoteAddr};
+use crate::memory::{MAX_SEGMENTS, ReadMemory, RemoteAddr};
 use crate::plan::{Group, Purpose, ReadPlan, Slot};
 use crate::threads::{self, GIL_PIECE};
 
@@ -16,6 +16,8 @@ const TWICE_FRAMES: usize = 32;
 const PLAN_CHUNKS_BYTES: u64 = 256 << 20;
 /// What takes more segments is not read several times over in one call.
 const MAX_UNIT_SLOTS: usize = 12;
+/// The process, and the rest of the newest chunk.
+const ONCE_SLOTS: usize = 16;
 /// A call that reads more of them takes too long for what is read behind them.
 const MAX_UNITS_BYTES: usize = 64 << 10;
 /// Neighbours with a smaller gap are read as one segment: a segment costs as much as one page
@@ -105,7 +107,14 @@ impl<M: ReadMemory> Sampler<M> {
         let slots = fill.plan.slots().len();
         if units > 1 && slots <= MAX_UNIT_SLOTS && !is_array(thread) {
             let most = MAX_UNITS_BYTES / fill.plan.bytes().max(1);
-            fill.plan.repeat(units.min(most.max(2)));
+            // What is read once must fit into the same call.
+            let mut once = ONCE_SLOTS;
+            if !rooted {
+                entries(&mut |_, _| once += 1);
+            }
+            for_merged_chunks(older, |_, _| once += 1);
+            let room = MAX_SEGMENTS.saturating_sub(once) / slots.max(1);
+            fill.plan.repeat(units.min(most.min(room).max(2)));
         }
         for copy in 1..thread.copies {
             if fill.plan.unit().count > 0 {
