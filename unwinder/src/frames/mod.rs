@@ -5,8 +5,7 @@
 //! something that cannot be (a [`Cut`]). It ends because every step adds a frame, the number
 //! of frames has a limit, and a link that closes a circle is found.
 
-pub(crate) mod calls;
-pub(crate) mod interpreter;
+mod interpreter;
 pub(crate) mod objects;
 
 use crate::memory::{Lookup, RemoteAddr};

@@ -209,15 +209,7 @@ impl<M: ReadMemory> Sampler<M> {
         self.ahead = ahead;
     }
 
-    /// Begins a new sample: it is of another instant than those before.
-    pub fn begin(&mut self) {
-        self.forget_attempts();
-        self.threads
-            .iter_mut()
-            .for_each(|thread| thread.wanted = None);
-    }
-
-    /// What was read before is not looked at any more.
+    /// Begins a new instant: what was read before is not looked at any more.
     pub fn forget_attempts(&mut self) {
         self.next_attempt = usize::MAX;
     }
@@ -260,7 +252,7 @@ impl<M: ReadMemory> Sampler<M> {
     }
 
     fn sample_stacks(&mut self) -> Result<(), ReadError> {
-        self.begin();
+        self.next_attempt = usize::MAX;
         if self.dirty {
             self.dirty = false;
             let mut plan = std::mem::take(&mut self.plan);
@@ -341,10 +333,6 @@ impl<M: ReadMemory> Sampler<M> {
         self.threads[index].give_up();
         self.threads[index].calls = self.snapshot.calls(Group::thread(index));
         self.compare_copies(index);
-        if self.threads[index].wanted.is_none() {
-            self.threads[index].wanted = self.moment(index);
-            self.threads[index].sought = 0;
-        }
     }
 
     fn fetch_misses(&mut self) -> Result<(), ReadError> {
