@@ -58,9 +58,8 @@ fn threads_that_come_and_go_keep_their_own_names() {
                 }
             }
         }
-        // How many lived long enough to be asked for their names is a question of CPUs.
-        assert!(swarm > 2, "{swarm} of {}", tables.samples.len());
-        assert!(tables.threads.len() > 5, "{}", tables.threads.len());
+        assert!(swarm > 20, "{swarm} of {}", tables.samples.len());
+        assert!(tables.threads.len() > 20, "{}", tables.threads.len());
     });
 }
 

@@ -39,8 +39,8 @@ fn a_hundred_and_twenty_eight_idle_threads_are_never_active() {
                 busy += u32::from(state.running);
             }
         }
-        // One of the two runs at any time; how many ticks there are is a question of CPUs.
-        assert!(busy > 1, "{busy} of {}", tables.counts().ticks);
+        // One of the two runs at any time.
+        assert!(busy > 5, "{busy} of {}", tables.counts().ticks);
     });
 }
 
