@@ -9,8 +9,8 @@ use std::process::Command;
 
 use onlooker_recording::tables::Trust;
 use support::{
-    Recording, SPIN, Scratch, Target, any, collapsed, expected_stack, launch, load, matrix, names,
-    onlooker, onlooker_command, report, run, say, workspace,
+    Recording, SPIN, Scratch, Target, any, collapsed, expected_stack, launch, launch_command, load,
+    matrix, names, onlooker, onlooker_command, report, run, say, workspace,
 };
 
 #[test]
@@ -40,6 +40,32 @@ fn resting_stacks_are_recorded_as_they_are() {
         assert!((1..=21).contains(&ticks), "{ticks} ticks in 0.4 s at 50 Hz");
         expected.values_mut().for_each(|count| *count *= ticks);
         assert_eq!(stacks, expected);
+    });
+}
+
+/// `one` takes 23 % of the time in calls of 50 ns: a profiler that shows what stands still shows it
+/// in less than 1 % of its samples.
+#[test]
+fn short_calls_have_their_share() {
+    matrix(|interpreter| {
+        if !interpreter.is_pyenv() || !interpreter.at_least(3, 11) {
+            return;
+        }
+        let mut python = interpreter.bare_command();
+        python.arg(workspace().join("benches/programs/calls.py"));
+        let options = ["-d", "2", "-r", "500", "-f", "raw", "-o", "-"];
+        let raw = run(&mut launch_command(&options, &python)).success();
+        // The program announces itself on the same stream.
+        let text = raw.text().replace("ready\n", "");
+        let (mut all, mut short) = (0, 0);
+        for (stack, count) in collapsed(&text) {
+            let newest = stack.rsplit(';').next().unwrap_or_default();
+            all += count;
+            short += count * u64::from(newest.starts_with("one "));
+        }
+        say(&format!("{}: {short} of {all}", interpreter.label));
+        assert!(all > 100, "{}", raw.stderr);
+        assert!(short * 100 > all * 8, "{short} of {all}: {}", raw.stderr);
     });
 }
 

@@ -83,8 +83,6 @@ pub(crate) struct Unit {
     pub(crate) bytes: usize,
     /// How many the plan has, one behind the other; 0 for a plan without.
     pub(crate) count: usize,
-    /// How many later copies each has within itself.
-    pub(crate) inner: usize,
 }
 
 impl ReadPlan {
@@ -110,21 +108,12 @@ impl ReadPlan {
     /// Notes that all slots so far are one unit, and adds it until there are `count`.
     pub(crate) fn repeat(&mut self, count: usize) {
         let bytes = self.bytes();
-        let inner = self.slots.iter().map(|slot| slot.copy).max().unwrap_or(0);
-        self.unit = Unit {
-            bytes,
-            count,
-            inner: inner.into(),
-        };
+        self.unit = Unit { bytes, count };
         let len = self.slots.len();
         for number in 1..count {
             for at in 0..len {
                 let slot = self.slots[at];
-                // The first unit's later copies are its own, and then the units behind it.
-                let copy = match slot.copy {
-                    0 => u8::try_from(number).map_or(u8::MAX, |n| n.saturating_add(inner)),
-                    _ => u8::MAX,
-                };
+                let copy = u8::try_from(number).unwrap_or(u8::MAX);
                 self.slots.push(Slot { copy, ..slot });
             }
         }

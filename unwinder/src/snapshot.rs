@@ -72,6 +72,8 @@ pub struct Snapshot {
     shift: usize,
     groups: Vec<Index>,
     segments: Vec<Segment>,
+    /// How often it was begun.
+    serial: u64,
 }
 
 impl Snapshot {
@@ -101,6 +103,7 @@ impl Snapshot {
         groups: usize,
     ) -> Result<usize, ReadError> {
         self.filled = 0;
+        self.serial += 1;
         self.groups.resize_with(groups, Index::default);
         for index in &mut self.groups {
             index.pieces.clear();
@@ -121,6 +124,11 @@ impl Snapshot {
         Ok(done)
     }
 
+    /// Tells what was read from what is read after the next [`take`](Self::take).
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
+    }
+
     /// How many units of the plan were read.
     pub(crate) fn units(&self) -> usize {
         self.unit.count
@@ -128,7 +136,7 @@ impl Snapshot {
 
     /// How many attempts they are when `copies` of each are compared, itself among them.
     pub(crate) fn attempts(&self, copies: usize) -> usize {
-        let behind = copies.saturating_sub(1 + self.unit.inner);
+        let behind = copies.saturating_sub(1);
         self.unit.count.saturating_sub(behind)
     }
 

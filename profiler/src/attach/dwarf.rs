@@ -3,8 +3,9 @@
 
 use onlooker_symbols::dwarf::{DwarfError, DwarfLayouts};
 use onlooker_unwinder::layout::{
-    Code, DataStack, FrameRoot, FrameSize, Frames, Instructions, Interpreter, InterpreterFrame,
-    Layout, ObjectFrame, Objects, Recursion, Runtime, Thread, fields,
+    Calls, Code, DataStack, FrameRoot, FrameSize, Frames, Instructions, Interpreter,
+    InterpreterFrame, Layout, ObjectFrame, Objects, Recursion, Runtime, StackPointer, Thread,
+    fields,
 };
 
 /// Why debug information gives no layout.
@@ -41,6 +42,7 @@ const INTERPRETER: &str = "PyInterpreterState";
 const THREAD: &str = "PyThreadState";
 const CFRAME: [&str; 2] = ["_PyCFrame", "CFrame"];
 const FRAME: &str = "_PyInterpreterFrame";
+const GENERATOR: &str = "PyGenObject";
 const FRAME_OBJECT: [&str; 2] = ["PyFrameObject", "_frame"];
 const CODE: &str = "PyCodeObject";
 const ASCII: &str = "PyASCIIObject";
@@ -60,6 +62,7 @@ const WANTED: &[&str] = &[
     CFRAME[0],
     CFRAME[1],
     FRAME,
+    GENERATOR,
     FRAME_OBJECT[0],
     FRAME_OBJECT[1],
     CODE,
@@ -277,9 +280,24 @@ fn frames(f: &Fields, pattern: &Layout) -> Result<Frames, DwarfLayoutError> {
                 instr: f.any(FRAME, &["instr_ptr", "prev_instr"])?,
                 owner: f.get(FRAME, "owner")?,
                 header_bytes: f.get(FRAME, "localsplus")?,
+                calls: match frame.calls {
+                    Some(pattern) => Some(calls(f, pattern)?),
+                    None => None,
+                },
                 ..frame
             })
         }
+    })
+}
+
+fn calls(f: &Fields, pattern: Calls) -> Result<Calls, DwarfLayoutError> {
+    Ok(Calls {
+        function: f.any(FRAME, &["f_funcobj", "f_func"])?,
+        stack_pointer: match pattern.stack_pointer {
+            StackPointer::Words(_) => StackPointer::Words(f.get(FRAME, "stacktop")?),
+            StackPointer::Address(_) => StackPointer::Address(f.get(FRAME, "stackpointer")?),
+        },
+        generator_frame: f.get(GENERATOR, "gi_iframe")?,
     })
 }
 

@@ -18,7 +18,7 @@ impl Session {
     pub(super) fn attempts(&mut self, tries: usize) -> Result<(), ReadError> {
         let now = Instant::now();
         if !self.ahead {
-            self.sampler.forget_attempts();
+            self.sampler.begin();
         }
         let known = self.fast && self.lists_read.is_some_and(|read| now - read < LISTS_EVERY);
         if known {

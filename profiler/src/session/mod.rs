@@ -298,7 +298,7 @@ impl Session {
     /// When the process is gone or may not be read.
     pub fn sample_of(&mut self, tstates: &[RemoteAddr], tries: usize) -> Result<(), Error> {
         self.sampled = Instant::now();
-        self.sampler.forget_attempts();
+        self.sampler.begin();
         self.rest.read(false);
         for stack in &mut self.stacks {
             stack.current = false;

@@ -11,6 +11,48 @@ pub fn is_entry(layout: &InterpreterFrame, owner: u8) -> bool {
     layout.first_entry_owner.is_some_and(|first| owner >= first)
 }
 
+/// Whether a frame can be on a live chain. One owned by a frame object is a copy made when the
+/// frame ended, and no value above the last exists (in 3.11, which has no entry frames, it is that
+/// one).
+pub(crate) fn is_live(layout: &InterpreterFrame, frame: &RawFrame) -> bool {
+    let last = match layout.first_entry_owner {
+        Some(_) => owner::LAST,
+        None => owner::FRAME_OBJECT,
+    };
+    frame.owner != owner::FRAME_OBJECT && frame.owner <= last
+}
+
+/// Whether a frame that links to nothing can be the outermost: from 3.12 on that is an entry frame,
+/// before it is one of the thread's own.
+pub(crate) fn is_root(layout: &InterpreterFrame, frame: &RawFrame) -> bool {
+    match layout.first_entry_owner {
+        Some(_) => is_entry(layout, frame.owner),
+        None => frame.owner == owner::THREAD,
+    }
+}
+
+/// The frame whose header stands in `bytes`, and what it links to.
+pub(crate) fn frame_in(
+    bytes: &[u8],
+    layout: &InterpreterFrame,
+    addr: RemoteAddr,
+) -> (RawFrame, RemoteAddr) {
+    let word = |offset: u64| u64_at(bytes, offset).unwrap_or_default();
+    let owner = u8_at(bytes, layout.owner).unwrap_or(u8::MAX);
+    let code = if is_entry(layout, owner) {
+        RemoteAddr::NULL
+    } else {
+        RemoteAddr(word(layout.code) & !layout.code_tag_mask)
+    };
+    let frame = RawFrame {
+        addr,
+        code,
+        instr: word(layout.instr),
+        owner,
+    };
+    (frame, RemoteAddr(word(layout.previous)))
+}
+
 pub(super) fn walk<L: Lookup>(
     view: &L,
     layout: &InterpreterFrame,
@@ -30,31 +72,12 @@ pub(super) fn walk<L: Lookup>(
         let Some(bytes) = view.bytes(addr, len as usize) else {
             return Progress::Miss { addr, len };
         };
-        let word = |offset: u64| u64_at(bytes, offset).unwrap_or_default();
-        let owner = u8_at(bytes, layout.owner).unwrap_or(u8::MAX);
-        // A frame owned by a frame object is a copy made when the frame ended: no live chain
-        // has one, and no value above the last exists (in 3.11, which has no entry frames, it
-        // is that one).
-        let last = match layout.first_entry_owner {
-            Some(_) => owner::LAST,
-            None => owner::FRAME_OBJECT,
-        };
-        if owner == owner::FRAME_OBJECT || owner > last {
+        let (frame, previous) = frame_in(bytes, layout, addr);
+        if !is_live(layout, &frame) {
             return Progress::Cut(Cut::Torn);
         }
-        let entry = is_entry(layout, owner);
-        let frame = RawFrame {
-            addr,
-            code: if entry {
-                RemoteAddr::NULL
-            } else {
-                RemoteAddr(word(layout.code) & !layout.code_tag_mask)
-            },
-            instr: word(layout.instr),
-            owner,
-        };
         frames.push(frame);
-        cursor.follow(RemoteAddr(word(layout.previous)));
+        cursor.follow(previous);
         if known.meet(&frame) {
             follow_known(view, layout, cursor, frames, known);
         }

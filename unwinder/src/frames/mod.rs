@@ -5,7 +5,8 @@
 //! something that cannot be (a [`Cut`]). It ends because every step adds a frame, the number
 //! of frames has a limit, and a link that closes a circle is found.
 
-mod interpreter;
+pub(crate) mod calls;
+pub(crate) mod interpreter;
 pub(crate) mod objects;
 
 use crate::memory::{Lookup, RemoteAddr};

@@ -294,6 +294,7 @@ pub fn parse(table: &[u8]) -> Result<Layout, DebugOffsetsError> {
             owner: frame.field(5, "interpreter_frame.owner")?,
             first_entry_owner: Some(owner::ENTRY),
             needed_from: 0,
+            calls: Some(supplement.calls),
         }),
         code: Code {
             filename: code.pointer(1, "code_object.filename")?,

@@ -231,6 +231,35 @@ pub struct InterpreterFrame {
     pub first_entry_owner: Option<u8>,
     /// First word that a walk needs; the words before it are not read on the C stack.
     pub needed_from: Offset,
+    /// How a frame tells what it has called; `None` where that is not known (images of earlier
+    /// versions of ours).
+    #[serde(default)]
+    pub calls: Option<Calls>,
+}
+
+/// What a frame keeps of a call that it is in. A caller saves its stack pointer before its callee
+/// runs, and takes it back, which leaves a mark, when it goes on itself
+/// (`_PyFrame_SetStackPointer` and `_PyFrame_GetStackPointer`, `pycore_frame.h`,
+/// `pycore_interpframe.h`). What was called lies there all the time, for nothing is pushed over
+/// it but the result (`CALL` and its kin, `SEND`, `FOR_ITER`, `Python/bytecodes.c`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calls {
+    /// `f_func` (3.11), `f_funcobj` (3.12+): the function that a frame runs.
+    pub function: Offset,
+    /// Where a frame that has called keeps its stack pointer.
+    pub stack_pointer: StackPointer,
+    /// `gi_iframe`: from a generator or coroutine to its frame.
+    pub generator_frame: Offset,
+}
+
+/// A saved stack pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StackPointer {
+    /// `stacktop`, an `int`: words of `localsplus` in use; negative while the frame runs (3.11 –
+    /// 3.13).
+    Words(Offset),
+    /// `stackpointer`, an address; NULL while the frame runs (3.14+).
+    Address(Offset),
 }
 
 /// Values of `owner` that hold in every version.

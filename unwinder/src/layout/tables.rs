@@ -6,8 +6,9 @@
 //! information of every build of the matrix that has any, and compares.
 
 use super::{
-    Attributes, Code, DataStack, DictKeys, FrameRoot, FrameSize, Frames, Instructions, Interpreter,
-    InterpreterFrame, Layout, Minor, ObjectFrame, Objects, Recursion, Runtime, Status, Thread,
+    Attributes, Calls, Code, DataStack, DictKeys, FrameRoot, FrameSize, Frames, Instructions,
+    Interpreter, InterpreterFrame, Layout, Minor, ObjectFrame, Objects, Recursion, Runtime,
+    StackPointer, Status, Thread,
 };
 
 /// Versions that can be read, oldest first.
@@ -232,6 +233,11 @@ const PY311: Layout = Layout {
         header_bytes: 72,
         first_entry_owner: None,
         needed_from: 32,
+        calls: Some(Calls {
+            function: 0,
+            stack_pointer: StackPointer::Words(64),
+            generator_frame: 80,
+        }),
     }),
     code: CODE_311,
     objects: Objects {
@@ -304,6 +310,7 @@ const PY312: Layout = Layout {
         header_bytes: 72,
         first_entry_owner: Some(super::owner::ENTRY),
         needed_from: 0,
+        calls: Some(CALLS_312),
     }),
     code: Code {
         first_line: 68,
@@ -328,7 +335,20 @@ pub(super) struct Supplement {
     pub(super) code_tag_mask: u64,
     pub(super) first_traceable: u64,
     pub(super) cached_keys: u64,
+    pub(super) calls: Calls,
 }
+
+const CALLS_312: Calls = Calls {
+    function: 16,
+    stack_pointer: StackPointer::Words(64),
+    generator_frame: 72,
+};
+
+/// 3.14, 3.15.
+const CALLS_314: Calls = Calls {
+    stack_pointer: StackPointer::Address(64),
+    ..CALLS_312
+};
 
 /// 3.13.0 – 3.13.18, 3.14.0 – 3.14.10, 3.15.0 – 3.15.2.
 pub(super) fn supplement(version: Minor) -> Option<Supplement> {
@@ -347,6 +367,7 @@ pub(super) fn supplement(version: Minor) -> Option<Supplement> {
             code_tag_mask: 0,
             first_traceable: 184,
             cached_keys: 880,
+            calls: CALLS_312,
         }),
         (3, 14) => Some(Supplement {
             status: Status {
@@ -361,6 +382,7 @@ pub(super) fn supplement(version: Minor) -> Option<Supplement> {
             code_tag_mask: 0b11,
             first_traceable: 192,
             cached_keys: 880,
+            calls: CALLS_314,
         }),
         (3, 15) => Some(Supplement {
             status: Status {
@@ -375,6 +397,7 @@ pub(super) fn supplement(version: Minor) -> Option<Supplement> {
             code_tag_mask: 0b11,
             first_traceable: 192,
             cached_keys: 888,
+            calls: CALLS_314,
         }),
         _ => None,
     }

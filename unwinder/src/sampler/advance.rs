@@ -7,7 +7,7 @@ use crate::frames::{Cursor, Cut, Known, Progress, is_entry, walk};
 use crate::layout::{FrameRoot, Frames};
 use crate::memory::{Lookup, ReadMemory, RemoteAddr};
 use crate::plan::{Group, Purpose, Slot};
-use crate::threads::{self, Root};
+use crate::threads::{self, Root, ThreadState};
 
 /// First read-ahead over entry frames, doubled with every further miss.
 const ENTRY_READAHEAD_BYTES: u64 = 4096;
@@ -58,6 +58,13 @@ impl<M: ReadMemory> Sampler<M> {
         };
         let thread = &mut self.threads[index];
         thread.last_miss = None;
+        let state = match thread.shown {
+            Some(shown) => ThreadState {
+                data_stack: Some(shown.stack),
+                ..state
+            },
+            None => state,
+        };
         thread.state = Some(state);
         if state.interp != thread.interpreter {
             self.end(index, Outcome::Cut(Cut::Thread));
@@ -182,10 +189,13 @@ impl<M: ReadMemory> Sampler<M> {
         if self.threads[index].cursor.is_some() {
             return true;
         }
-        let (newest, base) = match state.root {
-            Root::Frame { newest, base } => (newest, base),
-            Root::CFrame(cframe) if cframe.is_null() => (RemoteAddr::NULL, None),
-            Root::CFrame(cframe) => match self.current_frame(index, cframe) {
+        let shown = self.threads[index].shown.map(|shown| shown.newest);
+        let (newest, base) = match (state.root, shown) {
+            (Root::Frame { base, .. }, Some(shown)) => (shown, base),
+            (Root::CFrame(_), Some(shown)) => (shown, None),
+            (Root::Frame { newest, base }, None) => (newest, base),
+            (Root::CFrame(cframe), None) if cframe.is_null() => (RemoteAddr::NULL, None),
+            (Root::CFrame(cframe), None) => match self.current_frame(index, cframe) {
                 Some(newest) => (newest, None),
                 None if self.threads[index].last_miss == Some(cframe) => {
                     self.end(index, Outcome::Cut(Cut::Unreadable));

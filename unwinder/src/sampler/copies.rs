@@ -1,162 +1,285 @@
-//! Copies of the top of a stack, read one after the other in one call.
+//! Whether the stack that was walked is of one instant.
 //!
-//! The walk uses the first. Where every frame on its way has the same code, the same link and
-//! (for callers) the same instruction in the others, no frame was pushed or popped there while
-//! the rest was read. The newest frame's instruction moves all the time and proves nothing.
+//! The top of a stack is read several times in one call. A link between two frames holds when the
+//! caller stands in a call of the frame above it (`frames::calls`), whatever moved since, or when
+//! both frames are the same in every copy: the same code, the same link and (for callers) the same
+//! instruction. Then no frame was pushed or popped there while the rest was read. The newest
+//! frame's instruction moves all the time and proves nothing.
 
 use super::Sampler;
-use super::settle::top_slot;
 use super::tracked::Thread;
+use crate::datastack::DataStackState;
+use crate::frames::calls::is_in_call;
 use crate::frames::{RawFrame, is_entry, objects};
-use crate::layout::{Frames, Layout};
+use crate::layout::{Frames, Layout, owner};
 use crate::memory::{Lookup, ReadMemory, RemoteAddr, i32_at, u64_at};
 use crate::plan::Group;
+use crate::snapshot::{MAX_COPIES, View};
+use crate::threads;
 
 /// So far up in what is read again and again frames must be the same in all attempts.
 const JOINT_BYTES: u64 = 1 << 10;
 /// Frames outside the chunks that are so near the top must be in all copies.
 const MOVING_FRAMES: usize = 16;
 
-/// What a copy says about the stack that was walked.
+/// What memory says of a frame of a stack.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Answer {
+pub(super) enum Answer {
+    /// It was there, in its place in the stack.
     Same,
+    /// It was not, or not all the time.
     Other,
-    /// The plan was made for another top: something near this one is not in the copy.
+    /// The plan was made for another top: something near this one is not in the copies.
     Missing,
+    /// It lies below the part that is read again, and so does everything older.
+    Below,
+}
+
+/// Judges a stack frame by frame, newest first.
+pub(super) struct Judge<'a> {
+    view: View<'a>,
+    later: [View<'a>; MAX_COPIES - 1],
+    copies: usize,
+    thread: &'a Thread,
+    layout: &'a Layout,
+    /// Where the data stack ended before each copy was read: what stands above it was popped.
+    ends: [Option<DataStackState>; MAX_COPIES],
+    /// How many frames were judged.
+    at: usize,
+    /// Whether the next frame is in a call of the one before; the newest need not be in any.
+    calls: bool,
+    /// The same of the frame that was judged last.
+    called: bool,
+}
+
+impl Judge<'_> {
+    /// Judges the next frame; `caller` is the one below it, where there is one.
+    pub(super) fn next(&mut self, frame: &RawFrame, caller: Option<&RawFrame>) -> Answer {
+        let at = self.at;
+        self.at += 1;
+        let called = match (&self.layout.frames, caller) {
+            (Frames::Interpreter(_), Some(caller)) => {
+                is_in_call(&self.view, self.layout, caller, frame)
+            }
+            (Frames::Interpreter(_), None) => at > 0,
+            (Frames::Objects(_), _) => false,
+        };
+        self.called = self.calls;
+        self.calls = called;
+        let proven = self.called && called;
+        if !called && self.was_popped(frame) {
+            return Answer::Other;
+        }
+        let (from, len) = match &self.layout.frames {
+            Frames::Objects(layout) => objects::needed(layout),
+            Frames::Interpreter(layout) => (0, layout.header_bytes),
+        };
+        let start = RemoteAddr(frame.addr.0.wrapping_add(from));
+        let later = &self.later[..self.copies - 1];
+        if proven && at == 0 && frame.owner == owner::THREAD {
+            // Its place is filled while it is pushed, so it must be seen twice.
+            let mut copies = later
+                .iter()
+                .filter_map(|copy| copy.bytes(start, len as usize));
+            let again = copies.any(|bytes| is_same(bytes, from, frame, caller, at, self.layout));
+            return if again { Answer::Same } else { Answer::Other };
+        }
+        for copy in later {
+            match copy.bytes(start, len as usize) {
+                None => match absent(at, frame, self.thread, self.layout) {
+                    Answer::Missing if proven => {}
+                    answer => return answer,
+                },
+                Some(_) if proven => return Answer::Same,
+                Some(bytes) if is_same(bytes, from, frame, caller, at, self.layout) => {}
+                Some(_) => return Answer::Other,
+            }
+        }
+        Answer::Same
+    }
+
+    /// Whether a frame lies above the end of the stack.
+    fn was_popped(&self, frame: &RawFrame) -> bool {
+        let mut ends = self.ends[..self.copies].iter().flatten();
+        ends.any(|end| frame.addr >= end.top && frame.addr < end.limit)
+    }
 }
 
 impl<M: ReadMemory> Sampler<M> {
+    /// Judges stacks of thread `index` by the attempt that is looked at.
+    pub(super) fn judge(&self, index: usize) -> Judge<'_> {
+        let (group, thread) = (Group::thread(index), &self.threads[index]);
+        let view = self.snapshot.view(group);
+        let later = [1, 2].map(|number| self.snapshot.later_copy(group, number));
+        let bytes = threads::thread_state_bytes(&self.layout) as usize;
+        let end = |view: &View<'_>| {
+            let bytes = view.bytes(thread.tstate, bytes)?;
+            threads::thread_state(&self.layout, thread.tstate, bytes)?.data_stack
+        };
+        Judge {
+            ends: [end(&view), end(&later[0]), end(&later[1])],
+            view,
+            later,
+            copies: usize::from(thread.compared).clamp(1, MAX_COPIES),
+            thread,
+            layout: &self.layout,
+            at: 0,
+            calls: true,
+            called: true,
+        }
+    }
+
     /// Compares the copies of thread `index`, if there are some.
     pub(super) fn compare_copies(&mut self, index: usize) {
         let thread = &self.threads[index];
         if thread.copies < 2 {
             return;
         }
-        let answers = (1..thread.compared).map(|number| {
-            let copy = self.snapshot.later_copy(Group::thread(index), number);
-            compare(&copy, thread, &self.layout)
+        let mut judge = self.judge(index);
+        let mut callers = thread.frames.iter().skip(1);
+        let mut answers = thread.frames.iter().enumerate().map(|(at, frame)| {
+            // The last frame has none.
+            (at, judge.next(frame, callers.next()))
         });
-        let answer = answers.into_iter().find(|answer| *answer != Answer::Same);
-        let agree = answer.is_none() && self.is_joined(index);
+        let first = answers.find(|(_, answer)| *answer != Answer::Same);
+        let called = judge.called;
+        let (agree, missing) = match first {
+            None => (true, false),
+            Some((at, Answer::Below)) => {
+                let joined = self.is_joined(index, at, called);
+                (joined && self.is_sound(index, at), false)
+            }
+            Some((_, answer)) => (false, answer == Answer::Missing),
+        };
         self.threads[index].copies_agree = Some(agree);
-        if answer == Some(Answer::Missing) {
+        if missing {
             self.changed();
         }
     }
-}
 
-impl<M: ReadMemory> Sampler<M> {
-    /// What is read once, deeper in the stack, is read behind all attempts of a call. Whether it
-    /// belongs to this one: the lowest frames above it were there from the one to the other.
-    fn is_joined(&self, index: usize) -> bool {
+    /// What is read once, deeper in the stack, is read behind all copies of its top. Whether it
+    /// belongs to that which was walked: its newest frame, at `below`, is in a call of the one
+    /// above it (`called`); or an earlier call saw that frame too, or C code stands there, and the
+    /// lowest frames above it were there from the one to the other.
+    fn is_joined(&self, index: usize, below: usize, called: bool) -> bool {
         let thread = &self.threads[index];
-        let (Some(last), Some(newest), Frames::Interpreter(layout)) = (
-            self.snapshot.units().checked_sub(1),
-            thread.chunks.first(),
-            &self.layout.frames,
-        ) else {
-            return true;
+        let (Some(above), Frames::Interpreter(layout)) =
+            (below.checked_sub(1), &self.layout.frames)
+        else {
+            return false;
         };
-        let Some(top) = top_slot(&self.some_plan).map(|slot| slot.segment) else {
-            return true;
-        };
-        if top.addr <= newest.addr && thread.chunks.len() == 1 {
+        let (group, frames) = (Group::thread(index), &thread.frames);
+        if called {
             return true;
         }
-        let view = self.snapshot.unit(Group::thread(index), last);
-        let end = top.addr.0.saturating_add(u64::from(top.len));
-        let mut inside = (1..thread.frames.len()).rev().filter(|at| {
-            let addr = thread.frames[*at].addr;
-            addr >= top.addr && addr.0 < end
-        });
-        // The lowest, and others as far up as they are near it.
+        let known = below + self.read_before(index) >= frames.len();
+        let by_c = [above, below].map(|at| is_entry(layout, frames[at].owner));
+        if layout.calls.is_some() && !known && by_c == [false; 2] {
+            return false;
+        }
+        let last = match self.snapshot.units().checked_sub(1) {
+            Some(unit) => self.snapshot.unit(group, unit),
+            None => self.snapshot.later_copy(group, thread.compared - 1),
+        };
+        let again = |at: usize| last.bytes(frames[at].addr, layout.header_bytes as usize);
+        // The lowest that is read again, and others as far up as they are near it.
+        let mut inside = (1..below).rev().filter(|at| again(*at).is_some());
         let Some(lowest) = inside.next() else {
             return true;
         };
-        let near = |at: &usize| thread.frames[*at].addr.0 < top.addr.0 + JOINT_BYTES;
+        let end = frames[lowest].addr.0.saturating_add(JOINT_BYTES);
+        let near = |at: &usize| frames[*at].addr.0 < end;
         std::iter::once(lowest)
             .chain(inside.take_while(near))
             .all(|at| {
-                let frame = &thread.frames[at];
-                let bytes = view.bytes(frame.addr, layout.header_bytes as usize);
-                bytes.is_some_and(|bytes| {
-                    let word = |offset| u64_at(bytes, offset).unwrap_or_default();
-                    let code = word(layout.code) & !layout.code_tag_mask;
-                    let next = thread.frames.get(at + 1);
-                    (frame.code.is_null() || code == frame.code.0)
-                        && word(layout.instr) == frame.instr
-                        && next.is_none_or(|next| word(layout.previous) == next.addr.0)
-                })
+                let caller = frames.get(at + 1);
+                again(at)
+                    .is_some_and(|bytes| is_same(bytes, 0, &frames[at], caller, at, &self.layout))
             })
     }
 }
 
-fn compare<L: Lookup>(copy: &L, thread: &Thread, layout: &Layout) -> Answer {
-    let (from, len) = match &layout.frames {
-        Frames::Objects(layout) => objects::needed(layout),
-        Frames::Interpreter(layout) => (0, layout.header_bytes),
-    };
-    for (at, frame) in thread.frames.iter().enumerate() {
-        let start = RemoteAddr(frame.addr.0.wrapping_add(from));
-        let Some(bytes) = copy.bytes(start, len as usize) else {
-            match absent(at, frame, thread, layout) {
-                Absent::Below => break,
-                Absent::Once => continue,
-                Absent::Missing => return Answer::Missing,
-            }
-        };
-        let word = |offset: u64| u64_at(bytes, offset - from).unwrap_or_default();
-        let (code, link, instr) = match &layout.frames {
-            Frames::Objects(layout) => {
-                let lasti = i32_at(bytes, layout.lasti - from).unwrap_or_default();
-                let instr = i64::from(lasti.saturating_mul(layout.lasti_unit)).cast_unsigned();
-                (word(layout.code), word(layout.back), instr)
-            }
-            Frames::Interpreter(layout) => {
-                let code = word(layout.code) & !layout.code_tag_mask;
-                (code, word(layout.previous), word(layout.instr))
-            }
-        };
-        let next = thread.frames.get(at + 1);
-        let same = (frame.code.is_null() || code == frame.code.0)
-            && next.is_none_or(|next| next.addr.0 == link)
-            && (at == 0 || instr == frame.instr);
-        if !same {
-            return Answer::Other;
+impl<M: ReadMemory> Sampler<M> {
+    /// How many frames, from the outermost on, an earlier call read as well. All walks of one call
+    /// see the same of what it reads once.
+    fn read_before(&self, index: usize) -> usize {
+        let thread = &self.threads[index];
+        match thread.sound {
+            (sound, call) if call == self.snapshot.serial() => thread.same.min(sound),
+            _ => thread.same,
         }
     }
-    Answer::Same
+
+    /// What is read once may have changed while it was read. It has not where every link in it
+    /// holds that an earlier call did not read as well.
+    fn is_sound(&mut self, index: usize, below: usize) -> bool {
+        let Frames::Interpreter(layout) = &self.layout.frames else {
+            return true;
+        };
+        if layout.calls.is_none() {
+            return true;
+        }
+        let (frames, serial) = (&self.threads[index].frames, self.snapshot.serial());
+        let view = self.snapshot.view(Group::thread(index));
+        let before = self.read_before(index);
+        let new = frames.len() - before.min(frames.len());
+        let holds = |link: &[RawFrame]| {
+            let by_c = link.iter().any(|frame| is_entry(layout, frame.owner));
+            by_c || is_in_call(&view, &self.layout, &link[1], &link[0])
+        };
+        let sound = frames.windows(2).take(new).skip(below).all(holds);
+        let count = if sound { frames.len() } else { before };
+        self.threads[index].sound = (count, serial);
+        sound
+    }
 }
 
-/// Why a frame is not in a later copy.
-enum Absent {
-    /// It lies below the part that is read again, and so does everything older.
-    Below,
-    /// It is read once by intent.
-    Once,
-    Missing,
+/// Whether `bytes`, which begin `from` bytes behind the start of a frame, show it as it was walked.
+fn is_same(
+    bytes: &[u8],
+    from: u64,
+    frame: &RawFrame,
+    caller: Option<&RawFrame>,
+    at: usize,
+    layout: &Layout,
+) -> bool {
+    let word = |offset: u64| u64_at(bytes, offset - from).unwrap_or_default();
+    let (code, link, instr) = match &layout.frames {
+        Frames::Objects(layout) => {
+            let lasti = i32_at(bytes, layout.lasti - from).unwrap_or_default();
+            let instr = i64::from(lasti.saturating_mul(layout.lasti_unit)).cast_unsigned();
+            (word(layout.code), word(layout.back), instr)
+        }
+        Frames::Interpreter(layout) => {
+            let code = word(layout.code) & !layout.code_tag_mask;
+            (code, word(layout.previous), word(layout.instr))
+        }
+    };
+    (frame.code.is_null() || code == frame.code.0)
+        && caller.is_none_or(|caller| caller.addr.0 == link)
+        && (at == 0 || instr == frame.instr)
 }
 
-fn absent(at: usize, frame: &RawFrame, thread: &Thread, layout: &Layout) -> Absent {
+/// What it means that a frame is not in a later copy. One that is read once by intent is `Same`.
+fn absent(at: usize, frame: &RawFrame, thread: &Thread, layout: &Layout) -> Answer {
     let newest = thread.chunks.first();
     if newest.is_some_and(|chunk| chunk.spans(frame.addr)) {
         let depth = newest.map(|chunk| chunk.live_end.0.saturating_sub(frame.addr.0));
         return match depth {
-            Some(depth) if depth < thread.top.below() / 2 => Absent::Missing,
-            _ => Absent::Below,
+            Some(depth) if depth < thread.top.below() / 2 => Answer::Missing,
+            _ => Answer::Below,
         };
     }
     if thread.chunks.iter().any(|chunk| chunk.spans(frame.addr)) {
-        return Absent::Below;
+        return Answer::Below;
     }
     let entry = match &layout.frames {
         Frames::Objects(_) => false,
         Frames::Interpreter(layout) => is_entry(layout, frame.owner),
     };
     if at >= MOVING_FRAMES || entry {
-        Absent::Once
+        Answer::Same
     } else {
-        Absent::Missing
+        Answer::Missing
     }
 }

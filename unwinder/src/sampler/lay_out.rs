@@ -4,7 +4,7 @@ use super::Sampler;
 use super::tracked::{Outside, Thread};
 use crate::datastack::ChunkKind;
 use crate::layout::{FrameRoot, Frames};
-use crate::memory::{ReadMemory, RemoteAddr};
+use crate::memory::{MAX_SEGMENTS, ReadMemory, RemoteAddr};
 use crate::plan::{Group, Purpose, ReadPlan, Slot};
 use crate::threads::{self, GIL_PIECE};
 
@@ -15,7 +15,9 @@ const TWICE_FRAMES: usize = 32;
 /// Chunks of one plan; what is beyond is read in pieces when it is missed.
 const PLAN_CHUNKS_BYTES: u64 = 256 << 20;
 /// What takes more segments is not read several times over in one call.
-const MAX_UNIT_SLOTS: usize = 6;
+const MAX_UNIT_SLOTS: usize = 12;
+/// The process, and the rest of the newest chunk.
+const ONCE_SLOTS: usize = 16;
 /// A call that reads more of them takes too long for what is read behind them.
 const MAX_UNITS_BYTES: usize = 64 << 10;
 /// Neighbours with a smaller gap are read as one segment: a segment costs as much as one page
@@ -23,6 +25,8 @@ const MAX_UNITS_BYTES: usize = 64 << 10;
 const MERGE_GAP_BYTES: u64 = 2 << 10;
 /// The gap between entry frames is that of the C functions between them, and usually larger.
 const MERGE_ENTRY_GAP_BYTES: u64 = 2 << 10;
+/// What a frame has behind its header, nearly always.
+const FRAME_STACK_BYTES: u64 = 512;
 /// Entry frames of one thread are read as ranges up to this size, singly beyond.
 const ENTRY_RANGE_BUDGET_BYTES: u64 = 64 << 10;
 
@@ -102,18 +106,22 @@ impl<M: ReadMemory> Sampler<M> {
         others(&mut |_, _| runs += 1);
         let slots = fill.plan.slots().len();
         if units > 1 && slots <= MAX_UNIT_SLOTS && !is_array(thread) {
-            if thread.copies > 2 {
-                if let Some((addr, len)) = top {
-                    fill.push(1, Purpose::Chunk, addr, len);
-                }
-                others(&mut |addr, len| fill.push(1, Purpose::Frame, addr, len));
-            }
             let most = MAX_UNITS_BYTES / fill.plan.bytes().max(1);
-            fill.plan.repeat(units.min(most.max(2)));
+            // What is read once must fit into the same call.
+            let mut once = ONCE_SLOTS;
+            if !rooted {
+                entries(&mut |_, _| once += 1);
+            }
+            for_merged_chunks(older, |_, _| once += 1);
+            let room = MAX_SEGMENTS.saturating_sub(once) / slots.max(1);
+            fill.plan.repeat(units.min(most.min(room).max(2)));
         }
         for copy in 1..thread.copies {
             if fill.plan.unit().count > 0 {
                 break;
+            }
+            if self.layout.thread.data_stack.is_some() {
+                fill.push(copy, Purpose::ThreadState, thread.tstate, state_bytes);
             }
             if let Some((addr, len)) = top {
                 fill.push(copy, Purpose::Chunk, addr, len);
@@ -138,12 +146,12 @@ impl<M: ReadMemory> Sampler<M> {
             entries(&mut |addr, len| fill.push(0, Purpose::Frame, addr, len));
         }
         // The rest of the newest chunk, its header among it. One frame more than is needed, so
-        // that one which begins below the top is whole in one piece.
+        // that one which begins below the top is whole in one piece, with its stack.
         if let (Some((top, _)), Some((start, len))) = (top, chunks.first())
             && top > *start
         {
             let frame = match self.layout.frames {
-                Frames::Interpreter(frame) => frame.header_bytes,
+                Frames::Interpreter(frame) => frame.header_bytes + FRAME_STACK_BYTES,
                 Frames::Objects(_) => 0,
             };
             let below = (top.0 - start.0 + frame).min(u64::from(*len));

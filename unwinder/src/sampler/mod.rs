@@ -209,7 +209,15 @@ impl<M: ReadMemory> Sampler<M> {
         self.ahead = ahead;
     }
 
-    /// Begins a new instant: what was read before is not looked at any more.
+    /// Begins a new sample: it is of another instant than those before.
+    pub fn begin(&mut self) {
+        self.forget_attempts();
+        self.threads
+            .iter_mut()
+            .for_each(|thread| thread.wanted = None);
+    }
+
+    /// What was read before is not looked at any more.
     pub fn forget_attempts(&mut self) {
         self.next_attempt = usize::MAX;
     }
@@ -252,7 +260,7 @@ impl<M: ReadMemory> Sampler<M> {
     }
 
     fn sample_stacks(&mut self) -> Result<(), ReadError> {
-        self.next_attempt = usize::MAX;
+        self.begin();
         if self.dirty {
             self.dirty = false;
             let mut plan = std::mem::take(&mut self.plan);
@@ -333,6 +341,10 @@ impl<M: ReadMemory> Sampler<M> {
         self.threads[index].give_up();
         self.threads[index].calls = self.snapshot.calls(Group::thread(index));
         self.compare_copies(index);
+        if self.threads[index].wanted.is_none() {
+            self.threads[index].wanted = self.moment(index);
+            self.threads[index].sought = 0;
+        }
     }
 
     fn fetch_misses(&mut self) -> Result<(), ReadError> {

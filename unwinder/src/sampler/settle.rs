@@ -15,18 +15,29 @@
 //!
 //! A top that is not where it was expected is looked for first (`aim.rs`).
 
+use std::ops::Range;
+
 use super::Sampler;
+use super::copies::Answer;
 use super::lay_out::is_array;
+use super::tracked::Moment;
 use crate::datastack::DataStackState;
+use crate::frames::interpreter::{frame_in, is_live, is_root};
 use crate::layout::{Frames, InterpreterFrame};
-use crate::memory::{Lookup, ReadError, ReadMemory, RemoteAddr, u64_at};
+use crate::memory::{Lookup, ReadError, ReadMemory, RemoteAddr};
 use crate::plan::{Group, Purpose, ReadPlan, Slot};
 use crate::threads::{self, Root};
 
 /// Attempts of one call, where they are short.
 const ATTEMPTS: usize = 12;
-/// Attempts of the first call that tries again: mostly they are enough.
-const FEW_ATTEMPTS: usize = 4;
+/// So many attempts are made for one instant before the sample takes another.
+const SOUGHT: usize = 12;
+/// The same where each attempt is a call of its own.
+const SOUGHT_ALONE: usize = 2;
+/// Where a call serves several samples, so many attempts behind one may show its stack.
+const LOOK_BEHIND: usize = 3;
+/// Links that are followed without a walk.
+const MAX_TRACED: usize = 4096;
 
 /// What the copies of a thread say at first sight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +71,8 @@ impl<M: ReadMemory> Sampler<M> {
             self.aim(index)?;
         }
         loop {
-            let attempts = match used {
-                _ if self.ahead => ATTEMPTS,
-                0 => 1,
-                1..=FEW_ATTEMPTS => FEW_ATTEMPTS,
-                _ => ATTEMPTS,
-            };
+            let first = used == 0 && self.threads[index].wanted.is_none();
+            let attempts = if first && !self.ahead { 1 } else { ATTEMPTS };
             self.lay_out_some(some, attempts);
             self.forget_attempts();
             let groups = self.threads.len() + 1;
@@ -119,11 +126,12 @@ impl<M: ReadMemory> Sampler<M> {
         let copies = usize::from(self.threads[index].compared);
         let attempts = self.snapshot.attempts(copies).max(1);
         while self.next_attempt < attempts {
-            self.snapshot.select(self.next_attempt);
+            let attempt = self.next_attempt;
             self.next_attempt += 1;
             *used += 1;
             let last = *used >= tries;
-            match self.sight(index) {
+            self.threads[index].shown = None;
+            match self.sight(index, attempt..attempts) {
                 Sight::Moved | Sight::Astray if last => return Ok(true),
                 Sight::Moved => {}
                 Sight::Astray => {
@@ -132,7 +140,12 @@ impl<M: ReadMemory> Sampler<M> {
                     self.aim(index)?;
                     return Ok(false);
                 }
-                Sight::Settled | Sight::Unknown => {
+                Sight::Settled => {
+                    self.threads[index].shown = self.threads[index].wanted;
+                    self.threads[index].top.settle();
+                    return Ok(true);
+                }
+                Sight::Unknown => {
                     self.threads[index].top.settle();
                     return Ok(true);
                 }
@@ -142,8 +155,73 @@ impl<M: ReadMemory> Sampler<M> {
         Ok(false)
     }
 
-    /// Looks at the copies of a thread without a walk.
-    fn sight(&self, index: usize) -> Sight {
+    /// Looks at the first of the attempts without a walk. Where a call serves several samples,
+    /// each is of the instant of its own attempt, and those behind may show it as well.
+    fn sight(&mut self, index: usize, attempts: Range<usize>) -> Sight {
+        self.snapshot.select(attempts.start);
+        if self.ahead {
+            self.threads[index].wanted = None;
+        }
+        self.want(index);
+        let sight = self.sight_of_wanted(index);
+        if !self.ahead || sight != Sight::Moved {
+            return sight;
+        }
+        for attempt in attempts.skip(1).take(LOOK_BEHIND) {
+            self.snapshot.select(attempt);
+            if self.sight_of_wanted(index) == Sight::Settled {
+                return Sight::Settled;
+            }
+        }
+        self.snapshot.select(self.next_attempt - 1);
+        sight
+    }
+
+    /// Sees to it that a sample has an instant whose stack it is to show: that of the attempt that
+    /// is looked at, unless there is one that can still be found.
+    fn want(&mut self, index: usize) {
+        let thread = &self.threads[index];
+        let view = self.snapshot.view(Group::thread(index));
+        let limit = match self.snapshot.units() {
+            0 => SOUGHT_ALONE,
+            _ => SOUGHT,
+        };
+        let found = thread.wanted.is_some_and(|wanted| {
+            thread.sought < limit && (wanted.newest.is_null() || view.holds(wanted.newest))
+        });
+        if !found {
+            let moment = self.moment(index);
+            let thread = &mut self.threads[index];
+            thread.wanted = moment;
+            thread.sought = 0;
+        }
+        self.threads[index].sought += 1;
+    }
+
+    /// What the thread state that is looked at says of its instant.
+    pub(super) fn moment(&self, index: usize) -> Option<Moment> {
+        let tstate = self.threads[index].tstate;
+        let view = self.snapshot.view(Group::thread(index));
+        let len = threads::thread_state_bytes(&self.layout) as usize;
+        let state = view
+            .bytes(tstate, len)
+            .and_then(|bytes| threads::thread_state(&self.layout, tstate, bytes))?;
+        let newest = match state.root {
+            Root::Frame { newest, .. } => newest,
+            Root::CFrame(cframe) => self.current_frame(index, cframe)?,
+        };
+        let mut stack = state.data_stack?;
+        // Up to 3.12 the two are read one after the other.
+        if in_newest_chunk(newest, &stack)
+            && let Frames::Interpreter(frame) = &self.layout.frames
+        {
+            stack.top = stack.top.max(newest.offset(frame.header_bytes)?);
+        }
+        Some(Moment { newest, stack })
+    }
+
+    /// Whether the attempt that is looked at shows the stack of the instant that is wanted.
+    fn sight_of_wanted(&self, index: usize) -> Sight {
         let thread = &self.threads[index];
         let Frames::Interpreter(frame) = &self.layout.frames else {
             return Sight::Unknown;
@@ -151,59 +229,68 @@ impl<M: ReadMemory> Sampler<M> {
         if thread.copies < 2 || is_array(thread) {
             return Sight::Unknown;
         }
-        let view = self.snapshot.view(Group::thread(index));
-        let len = threads::thread_state_bytes(&self.layout) as usize;
-        let state = view
-            .bytes(thread.tstate, len)
-            .and_then(|bytes| threads::thread_state(&self.layout, thread.tstate, bytes));
-        let Some(state) = state else {
+        let Some(Moment { newest, stack }) = thread.wanted else {
             return Sight::Unknown;
         };
-        let newest = match state.root {
-            Root::Frame { newest, .. } => newest,
-            Root::CFrame(cframe) => match self.current_frame(index, cframe) {
-                Some(newest) => newest,
-                None => return Sight::Unknown,
-            },
-        };
-        let Some(stack) = state.data_stack else {
+        if newest.is_null() {
             return Sight::Unknown;
-        };
-        if !in_newest_chunk(newest, &stack) {
-            // A chunk is being pushed or popped, or a generator runs.
-            return match thread.chunks.iter().any(|chunk| chunk.spans(newest)) {
-                true => Sight::Moved,
-                false => Sight::Unknown,
+        }
+        if in_newest_chunk(newest, &stack) {
+            let Some(slot) = top_slot(&self.some_plan) else {
+                return Sight::Astray;
             };
+            let start = slot.segment.addr.0;
+            let end = start + u64::from(slot.segment.len);
+            // Enough below the newest frame must be in all copies, or everything that there is.
+            let lowest = match start > stack.chunk.0 {
+                true => start + thread.top.below() / 2,
+                false => start,
+            };
+            if newest.0 < lowest || newest.0 + frame.header_bytes > end {
+                return Sight::Astray;
+            }
+        } else if thread.chunks.iter().any(|chunk| chunk.spans(newest)) {
+            // A chunk is being pushed or popped.
+            return Sight::Moved;
         }
-        let Some(slot) = top_slot(&self.some_plan) else {
-            return Sight::Astray;
+        self.trace(index, frame, newest)
+    }
+
+    /// Follows the links from a frame on, as far as they are read again and again.
+    fn trace(&self, index: usize, layout: &InterpreterFrame, newest: RemoteAddr) -> Sight {
+        let view = self.snapshot.view(Group::thread(index));
+        let find = |addr: RemoteAddr| {
+            let bytes = view.bytes(addr, layout.header_bytes as usize)?;
+            Some(frame_in(bytes, layout, addr))
         };
-        let start = slot.segment.addr.0;
-        let end = start + u64::from(slot.segment.len);
-        // Enough below the newest frame must be in all copies, or everything that there is.
-        let lowest = match start > stack.chunk.0 {
-            true => start + thread.top.below() / 2,
-            false => start,
+        // What is not there yet must be walked to be asked for, but only where it is certain that
+        // somebody links to it.
+        let unknown = match self.moment(index) == self.threads[index].wanted {
+            true => Sight::Unknown,
+            false => Sight::Moved,
         };
-        if newest.0 < lowest || newest.0 + frame.header_bytes > end {
-            return Sight::Astray;
-        }
-        let len = slot.segment.len as usize;
-        let Some(first) = view.bytes(slot.segment.addr, len) else {
-            return Sight::Astray;
+        let Some((mut frame, mut previous)) = find(newest) else {
+            return unknown;
         };
-        for number in 1..thread.compared {
-            let copy = self.snapshot.later_copy(Group::thread(index), number);
-            match copy.bytes(slot.segment.addr, len) {
-                None => return Sight::Astray,
-                Some(later) if !same_stack(frame, (start, first), later, newest.0 - start) => {
-                    return Sight::Moved;
-                }
-                Some(_) => {}
+        let mut judge = self.judge(index);
+        for _ in 0..MAX_TRACED {
+            let caller = find(previous);
+            match judge.next(&frame, caller.as_ref().map(|(caller, _)| caller)) {
+                Answer::Same => {}
+                Answer::Other => return Sight::Moved,
+                Answer::Missing => return Sight::Astray,
+                Answer::Below => return Sight::Settled,
+            }
+            match caller {
+                Some((next, _)) if !is_live(layout, &next) => return Sight::Moved,
+                Some((next, link)) => (frame, previous) = (next, link),
+                None if !previous.is_null() => return unknown,
+                None if is_root(layout, &frame) => return Sight::Settled,
+                // It was suspended since, or is being pushed.
+                None => return Sight::Moved,
             }
         }
-        Sight::Settled
+        Sight::Unknown
     }
 }
 
@@ -212,36 +299,7 @@ fn in_newest_chunk(addr: RemoteAddr, stack: &DataStackState) -> bool {
 }
 
 /// The slot that has the top of the newest chunk, first copy.
-pub(super) fn top_slot(plan: &ReadPlan) -> Option<&Slot> {
+fn top_slot(plan: &ReadPlan) -> Option<&Slot> {
     let mut slots = plan.slots().iter();
     slots.find(|slot| slot.purpose == Purpose::Chunk && slot.copy == 0)
-}
-
-/// Offsets of the frames in a piece of a chunk that begins at `start`, from the one at `newest`
-/// down. Callers in the same chunk stand below; what is elsewhere ends it.
-fn chain<'a>(
-    layout: &'a InterpreterFrame,
-    (start, bytes): (u64, &'a [u8]),
-    newest: u64,
-) -> impl Iterator<Item = u64> + 'a {
-    std::iter::successors(Some(newest), move |at| {
-        let below = u64_at(bytes, at + layout.previous)?.checked_sub(start)?;
-        (below < *at).then_some(below)
-    })
-}
-
-/// Whether two copies of a part of a chunk show the same frames from the one at `newest` down:
-/// the same code, caller and, but for that one, which may run, instruction.
-fn same_stack(
-    layout: &InterpreterFrame,
-    (start, first): (u64, &[u8]),
-    later: &[u8],
-    newest: u64,
-) -> bool {
-    let same = |at: u64, offset: u64| u64_at(first, at + offset) == u64_at(later, at + offset);
-    chain(layout, (start, first), newest).all(|at| {
-        same(at, layout.code)
-            && same(at, layout.previous)
-            && (at == newest || same(at, layout.instr))
-    })
 }

@@ -1,7 +1,7 @@
 //! What a sampler keeps of one thread: the stack of the last sample and what to read next time.
 
 use super::aim::Top;
-use crate::datastack::{ChainEnd, Chunk, ChunkError};
+use crate::datastack::{ChainEnd, Chunk, ChunkError, DataStackState};
 use crate::frames::{Cursor, Cut, Known, RawFrame};
 use crate::memory::RemoteAddr;
 use crate::threads::ThreadState;
@@ -39,6 +39,15 @@ pub(super) struct Learned {
     pub(super) recently_needed: usize,
 }
 
+/// An instant of a thread, as its thread state told it in one short read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment {
+    /// The newest frame.
+    pub(super) newest: RemoteAddr,
+    /// Where the data stack ended.
+    pub(super) stack: DataStackState,
+}
+
 /// One thread of the target.
 #[derive(Clone, Debug)]
 pub struct Thread {
@@ -66,12 +75,22 @@ pub struct Thread {
     pub samples: u64,
     /// Calls that read bytes of it in the last sample.
     pub(super) calls: u32,
+    /// How many of its outermost frames are proven or were read before, and in which call.
+    pub(super) sound: (usize, u64),
     /// How often its stack is read in one call.
     pub(super) copies: u8,
     /// How many of these must agree.
     pub(super) compared: u8,
     /// Where its top is expected.
     pub(super) top: Top,
+    /// The instant whose stack the sample is to show: the one at which it was read first. A sample
+    /// that took whichever stack stood still long enough to be read would hardly ever show a short
+    /// call.
+    pub(super) wanted: Option<Moment>,
+    /// Attempts that were made for it.
+    pub(super) sought: usize,
+    /// That instant, where the attempt that is walked shows its stack.
+    pub(super) shown: Option<Moment>,
     pub(super) seen: bool,
     pub(super) chain: Option<ChainEnd>,
     pub(super) cursor: Option<Cursor>,
@@ -97,11 +116,15 @@ impl Thread {
             outcome: None,
             copies_agree: None,
             same: 0,
+            sound: (0, 0),
             samples: 0,
             calls: 0,
             copies: 1,
             compared: 1,
             top: Top::default(),
+            wanted: None,
+            sought: 0,
+            shown: None,
             seen: false,
             chain: None,
             cursor: None,
@@ -131,6 +154,7 @@ impl Thread {
         self.chunk_error = None;
         self.outcome = None;
         self.copies_agree = None;
+        self.shown = None;
         // Where they are long, reading two takes as much time as three short ones.
         self.compared = self.copies.min(if self.top.sweeps() { 2 } else { u8::MAX });
         self.calls = 0;
