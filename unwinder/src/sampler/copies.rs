@@ -8,14 +8,13 @@
 
 use super::Sampler;
 use super::tracked::Thread;
-use crate::datastack::DataStackState;
 use crate::frames::calls::is_in_call;
 use crate::frames::{RawFrame, is_entry, objects};
 use crate::layout::{Frames, Layout, owner};
 use crate::memory::{Lookup, ReadMemory, RemoteAddr, i32_at, u64_at};
 use crate::plan::Group;
 use crate::snapshot::{MAX_COPIES, View};
-use crate::threads;
+use crate::threads::{self, ThreadState};
 
 /// So far up in what is read again and again frames must be the same in all attempts.
 const JOINT_BYTES: u64 = 1 << 10;
@@ -42,8 +41,8 @@ pub(super) struct Judge<'a> {
     copies: usize,
     thread: &'a Thread,
     layout: &'a Layout,
-    /// Where the data stack ended before each copy was read: what stands above it was popped.
-    ends: [Option<DataStackState>; MAX_COPIES],
+    /// The thread state before each copy.
+    states: [Option<ThreadState>; MAX_COPIES],
     /// How many frames were judged.
     at: usize,
     /// Whether the next frame is in a call of the one before; the newest need not be in any.
@@ -57,6 +56,9 @@ impl Judge<'_> {
     pub(super) fn next(&mut self, frame: &RawFrame, caller: Option<&RawFrame>) -> Answer {
         let at = self.at;
         self.at += 1;
+        if at == 0 && !self.is_one_thread() {
+            return Answer::Other;
+        }
         let called = match (&self.layout.frames, caller) {
             (Frames::Interpreter(_), Some(caller)) => {
                 is_in_call(&self.view, self.layout, caller, frame)
@@ -98,9 +100,18 @@ impl Judge<'_> {
         Answer::Same
     }
 
-    /// Whether a frame lies above the end of the stack.
+    /// Whether no other thread took the thread state's place.
+    fn is_one_thread(&self) -> bool {
+        let states = self.states[..self.copies].iter().flatten();
+        let mut threads = states.map(|state| (state.thread_id, state.unique));
+        let first = threads.next();
+        threads.all(|thread| Some(thread) == first)
+    }
+
+    /// Whether a frame lay above the end of the stack when a copy was read.
     fn was_popped(&self, frame: &RawFrame) -> bool {
-        let mut ends = self.ends[..self.copies].iter().flatten();
+        let states = self.states[..self.copies].iter().flatten();
+        let mut ends = states.filter_map(|state| state.data_stack);
         ends.any(|end| frame.addr >= end.top && frame.addr < end.limit)
     }
 }
@@ -112,12 +123,12 @@ impl<M: ReadMemory> Sampler<M> {
         let view = self.snapshot.view(group);
         let later = [1, 2].map(|number| self.snapshot.later_copy(group, number));
         let bytes = threads::thread_state_bytes(&self.layout) as usize;
-        let end = |view: &View<'_>| {
+        let state = |view: &View<'_>| {
             let bytes = view.bytes(thread.tstate, bytes)?;
-            threads::thread_state(&self.layout, thread.tstate, bytes)?.data_stack
+            threads::thread_state(&self.layout, thread.tstate, bytes)
         };
         Judge {
-            ends: [end(&view), end(&later[0]), end(&later[1])],
+            states: [state(&view), state(&later[0]), state(&later[1])],
             view,
             later,
             copies: usize::from(thread.compared).clamp(1, MAX_COPIES),

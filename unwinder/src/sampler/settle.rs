@@ -180,22 +180,24 @@ impl<M: ReadMemory> Sampler<M> {
     /// Sees to it that a sample has an instant whose stack it is to show: that of the attempt that
     /// is looked at, unless there is one that can still be found.
     fn want(&mut self, index: usize) {
-        let thread = &self.threads[index];
+        let now = self.moment(index);
         let view = self.snapshot.view(Group::thread(index));
         let limit = match self.snapshot.units() {
             0 => SOUGHT_ALONE,
             _ => SOUGHT,
         };
+        let thread = &self.threads[index];
         let found = thread.wanted.is_some_and(|wanted| {
-            thread.sought < limit && (wanted.newest.is_null() || view.holds(wanted.newest))
+            thread.sought < limit
+                && now.is_some_and(|now| now.thread == wanted.thread)
+                && (wanted.newest.is_null() || view.holds(wanted.newest))
         });
+        let thread = &mut self.threads[index];
         if !found {
-            let moment = self.moment(index);
-            let thread = &mut self.threads[index];
-            thread.wanted = moment;
+            thread.wanted = now;
             thread.sought = 0;
         }
-        self.threads[index].sought += 1;
+        thread.sought += 1;
     }
 
     /// What the thread state that is looked at says of its instant.
@@ -217,7 +219,11 @@ impl<M: ReadMemory> Sampler<M> {
         {
             stack.top = stack.top.max(newest.offset(frame.header_bytes)?);
         }
-        Some(Moment { newest, stack })
+        Some(Moment {
+            thread: (state.thread_id, state.unique),
+            newest,
+            stack,
+        })
     }
 
     /// Whether the attempt that is looked at shows the stack of the instant that is wanted.
@@ -229,11 +235,17 @@ impl<M: ReadMemory> Sampler<M> {
         if thread.copies < 2 || is_array(thread) {
             return Sight::Unknown;
         }
-        let Some(Moment { newest, stack }) = thread.wanted else {
+        let Some(wanted) = thread.wanted else {
             return Sight::Unknown;
         };
+        let Moment { newest, stack, .. } = wanted;
         if newest.is_null() {
             return Sight::Unknown;
+        }
+        let now = self.moment(index);
+        if now.is_none_or(|now| now.thread != wanted.thread) {
+            // It has ended.
+            return Sight::Moved;
         }
         if in_newest_chunk(newest, &stack) {
             let Some(slot) = top_slot(&self.some_plan) else {
@@ -253,21 +265,28 @@ impl<M: ReadMemory> Sampler<M> {
             // A chunk is being pushed or popped.
             return Sight::Moved;
         }
-        self.trace(index, frame, newest)
+        // What is not there yet must be walked to be asked for, but only where it is certain that
+        // somebody links to it.
+        let unknown = match now == thread.wanted {
+            true => Sight::Unknown,
+            false => Sight::Moved,
+        };
+        self.trace(index, frame, newest, unknown)
     }
 
-    /// Follows the links from a frame on, as far as they are read again and again.
-    fn trace(&self, index: usize, layout: &InterpreterFrame, newest: RemoteAddr) -> Sight {
+    /// Follows the links from a frame on, as far as they are read again and again; `unknown` where
+    /// a frame is not in the snapshot.
+    fn trace(
+        &self,
+        index: usize,
+        layout: &InterpreterFrame,
+        newest: RemoteAddr,
+        unknown: Sight,
+    ) -> Sight {
         let view = self.snapshot.view(Group::thread(index));
         let find = |addr: RemoteAddr| {
             let bytes = view.bytes(addr, layout.header_bytes as usize)?;
             Some(frame_in(bytes, layout, addr))
-        };
-        // What is not there yet must be walked to be asked for, but only where it is certain that
-        // somebody links to it.
-        let unknown = match self.moment(index) == self.threads[index].wanted {
-            true => Sight::Unknown,
-            false => Sight::Moved,
         };
         let Some((mut frame, mut previous)) = find(newest) else {
             return unknown;

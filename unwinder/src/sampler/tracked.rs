@@ -42,6 +42,9 @@ pub(super) struct Learned {
 /// An instant of a thread, as its thread state told it in one short read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
+    /// Whose thread state it was: its `thread_id` and its `unique`. A thread that ends leaves its
+    /// address to another.
+    pub(super) thread: (u64, u64),
     /// The newest frame.
     pub(super) newest: RemoteAddr,
     /// Where the data stack ended.
