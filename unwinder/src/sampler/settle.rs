@@ -30,6 +30,8 @@ use crate::threads::{self, Root};
 
 /// Attempts of one call, where they are short.
 const ATTEMPTS: usize = 12;
+/// Attempts of the first call that tries again: mostly they are enough.
+const FEW_ATTEMPTS: usize = 4;
 /// So many attempts are made for one instant before the sample takes another.
 const SOUGHT: usize = 12;
 /// The same where each attempt is a call of its own.
@@ -71,8 +73,13 @@ impl<M: ReadMemory> Sampler<M> {
             self.aim(index)?;
         }
         loop {
-            let first = used == 0 && self.threads[index].wanted.is_none();
-            let attempts = if first && !self.ahead { 1 } else { ATTEMPTS };
+            let sought = self.threads[index].sought;
+            let attempts = match self.threads[index].wanted {
+                _ if self.ahead => ATTEMPTS,
+                None => 1,
+                Some(_) if sought < FEW_ATTEMPTS => FEW_ATTEMPTS,
+                Some(_) => ATTEMPTS,
+            };
             self.lay_out_some(some, attempts);
             self.forget_attempts();
             let groups = self.threads.len() + 1;
