@@ -60,7 +60,7 @@ impl<M: ReadMemory> Sampler<M> {
         thread.last_miss = None;
         let state = match thread.shown {
             Some(shown) => ThreadState {
-                data_stack: Some(shown.stack),
+                data_stack: Some(shown.moment.stack),
                 ..state
             },
             None => state,
@@ -189,7 +189,7 @@ impl<M: ReadMemory> Sampler<M> {
         if self.threads[index].cursor.is_some() {
             return true;
         }
-        let shown = self.threads[index].shown.map(|shown| shown.newest);
+        let shown = self.threads[index].shown.map(|shown| shown.moment.newest);
         let (newest, base) = match (state.root, shown) {
             (Root::Frame { base, .. }, Some(shown)) => (shown, base),
             (Root::CFrame(_), Some(shown)) => (shown, None),

@@ -7,7 +7,7 @@
 //! frame's instruction moves all the time and proves nothing.
 
 use super::Sampler;
-use super::tracked::Thread;
+use super::tracked::{Below, Thread};
 use crate::frames::calls::is_in_call;
 use crate::frames::{RawFrame, is_entry, objects};
 use crate::layout::{Frames, Layout, owner};
@@ -100,6 +100,14 @@ impl Judge<'_> {
         Answer::Same
     }
 
+    /// Where that begins which is read once, after the answer that it does.
+    pub(super) fn below(&self) -> Below {
+        Below {
+            at: self.at - 1,
+            called: self.called,
+        }
+    }
+
     /// Whether no other thread took the thread state's place.
     fn is_one_thread(&self) -> bool {
         let states = self.states[..self.copies].iter().flatten();
@@ -123,15 +131,18 @@ impl<M: ReadMemory> Sampler<M> {
         let view = self.snapshot.view(group);
         let later = [1, 2].map(|number| self.snapshot.later_copy(group, number));
         let bytes = threads::thread_state_bytes(&self.layout) as usize;
-        let state = |view: &View<'_>| {
-            let bytes = view.bytes(thread.tstate, bytes)?;
-            threads::thread_state(&self.layout, thread.tstate, bytes)
-        };
+        let copies = usize::from(thread.compared).clamp(1, MAX_COPIES);
+        let mut states = [None; MAX_COPIES];
+        let views = std::iter::once(&view).chain(&later);
+        for (state, view) in states.iter_mut().zip(views).take(copies) {
+            let bytes = view.bytes(thread.tstate, bytes);
+            *state = bytes.and_then(|b| threads::thread_state(&self.layout, thread.tstate, b));
+        }
         Judge {
-            states: [state(&view), state(&later[0]), state(&later[1])],
+            states,
             view,
             later,
-            copies: usize::from(thread.compared).clamp(1, MAX_COPIES),
+            copies,
             thread,
             layout: &self.layout,
             at: 0,
@@ -146,34 +157,41 @@ impl<M: ReadMemory> Sampler<M> {
         if thread.copies < 2 {
             return;
         }
-        let mut judge = self.judge(index);
-        let mut callers = thread.frames.iter().skip(1);
-        let mut answers = thread.frames.iter().enumerate().map(|(at, frame)| {
-            // The last frame has none.
-            (at, judge.next(frame, callers.next()))
-        });
-        let first = answers.find(|(_, answer)| *answer != Answer::Same);
-        let called = judge.called;
-        let (agree, missing) = match first {
-            None => (true, false),
-            Some((at, Answer::Below)) => {
-                let joined = self.is_joined(index, at, called);
-                (joined && self.is_sound(index, at), false)
-            }
-            Some((_, answer)) => (false, answer == Answer::Missing),
+        let (answer, below) = match thread.shown {
+            // That was judged along the same links.
+            Some(shown) => (Answer::Same, shown.below),
+            None => self.judge_frames(index),
         };
+        let agree = answer == Answer::Same
+            && below
+                .is_none_or(|below| self.is_joined(index, below) && self.is_sound(index, below.at));
         self.threads[index].copies_agree = Some(agree);
-        if missing {
+        if answer == Answer::Missing {
             self.changed();
         }
+    }
+
+    /// Judges the frames that were walked, as far up as they are read again and again.
+    fn judge_frames(&self, index: usize) -> (Answer, Option<Below>) {
+        let frames = &self.threads[index].frames;
+        let mut judge = self.judge(index);
+        for (at, frame) in frames.iter().enumerate() {
+            match judge.next(frame, frames.get(at + 1)) {
+                Answer::Same => {}
+                Answer::Below => return (Answer::Same, Some(judge.below())),
+                answer => return (answer, None),
+            }
+        }
+        (Answer::Same, None)
     }
 
     /// What is read once, deeper in the stack, is read behind all copies of its top. Whether it
     /// belongs to that which was walked: its newest frame, at `below`, is in a call of the one
     /// above it (`called`); or an earlier call saw that frame too, or C code stands there, and the
     /// lowest frames above it were there from the one to the other.
-    fn is_joined(&self, index: usize, below: usize, called: bool) -> bool {
+    fn is_joined(&self, index: usize, below: Below) -> bool {
         let thread = &self.threads[index];
+        let Below { at: below, called } = below;
         let (Some(above), Frames::Interpreter(layout)) =
             (below.checked_sub(1), &self.layout.frames)
         else {

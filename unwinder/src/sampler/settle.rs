@@ -20,7 +20,7 @@ use std::ops::Range;
 use super::Sampler;
 use super::copies::Answer;
 use super::lay_out::is_array;
-use super::tracked::Moment;
+use super::tracked::{Below, Moment, Shown};
 use crate::datastack::DataStackState;
 use crate::frames::interpreter::{frame_in, is_live, is_root};
 use crate::layout::{Frames, InterpreterFrame};
@@ -44,8 +44,8 @@ const MAX_TRACED: usize = 4096;
 /// What the copies of a thread say at first sight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sight {
-    /// They agree.
-    Settled,
+    /// They agree, as far as they go.
+    Settled(Option<Below>),
     /// A frame was pushed or popped.
     Moved,
     /// The newest frame is not in all of them: the plan was made for another top.
@@ -147,9 +147,10 @@ impl<M: ReadMemory> Sampler<M> {
                     self.aim(index)?;
                     return Ok(false);
                 }
-                Sight::Settled => {
-                    self.threads[index].shown = self.threads[index].wanted;
-                    self.threads[index].top.settle();
+                Sight::Settled(below) => {
+                    let thread = &mut self.threads[index];
+                    thread.shown = thread.wanted.map(|moment| Shown { moment, below });
+                    thread.top.settle();
                     return Ok(true);
                 }
                 Sight::Unknown => {
@@ -169,15 +170,17 @@ impl<M: ReadMemory> Sampler<M> {
         if self.ahead {
             self.threads[index].wanted = None;
         }
-        self.want(index);
-        let sight = self.sight_of_wanted(index);
+        let now = self.moment(index);
+        self.want(index, now);
+        let sight = self.sight_of_wanted(index, now);
         if !self.ahead || sight != Sight::Moved {
             return sight;
         }
         for attempt in attempts.skip(1).take(LOOK_BEHIND) {
             self.snapshot.select(attempt);
-            if self.sight_of_wanted(index) == Sight::Settled {
-                return Sight::Settled;
+            let sight = self.sight_of_wanted(index, self.moment(index));
+            if matches!(sight, Sight::Settled(_)) {
+                return sight;
             }
         }
         self.snapshot.select(self.next_attempt - 1);
@@ -185,9 +188,8 @@ impl<M: ReadMemory> Sampler<M> {
     }
 
     /// Sees to it that a sample has an instant whose stack it is to show: that of the attempt that
-    /// is looked at, unless there is one that can still be found.
-    fn want(&mut self, index: usize) {
-        let now = self.moment(index);
+    /// is looked at (`now`), unless there is one that can still be found.
+    fn want(&mut self, index: usize, now: Option<Moment>) {
         let view = self.snapshot.view(Group::thread(index));
         let limit = match self.snapshot.units() {
             0 => SOUGHT_ALONE,
@@ -233,8 +235,9 @@ impl<M: ReadMemory> Sampler<M> {
         })
     }
 
-    /// Whether the attempt that is looked at shows the stack of the instant that is wanted.
-    fn sight_of_wanted(&self, index: usize) -> Sight {
+    /// Whether the attempt that is looked at, which is of the instant `now`, shows the stack of the
+    /// one that is wanted.
+    fn sight_of_wanted(&self, index: usize, now: Option<Moment>) -> Sight {
         let thread = &self.threads[index];
         let Frames::Interpreter(frame) = &self.layout.frames else {
             return Sight::Unknown;
@@ -249,7 +252,6 @@ impl<M: ReadMemory> Sampler<M> {
         if newest.is_null() {
             return Sight::Unknown;
         }
-        let now = self.moment(index);
         if now.is_none_or(|now| now.thread != wanted.thread) {
             // It has ended.
             return Sight::Moved;
@@ -305,13 +307,13 @@ impl<M: ReadMemory> Sampler<M> {
                 Answer::Same => {}
                 Answer::Other => return Sight::Moved,
                 Answer::Missing => return Sight::Astray,
-                Answer::Below => return Sight::Settled,
+                Answer::Below => return Sight::Settled(Some(judge.below())),
             }
             match caller {
                 Some((next, _)) if !is_live(layout, &next) => return Sight::Moved,
                 Some((next, link)) => (frame, previous) = (next, link),
                 None if !previous.is_null() => return unknown,
-                None if is_root(layout, &frame) => return Sight::Settled,
+                None if is_root(layout, &frame) => return Sight::Settled(None),
                 // It was suspended since, or is being pushed.
                 None => return Sight::Moved,
             }

@@ -51,6 +51,23 @@ pub(super) struct Moment {
     pub(super) stack: DataStackState,
 }
 
+/// The stack of an instant, as an attempt shows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    pub(super) moment: Moment,
+    /// How far up what is read again and again was judged; `None` where that is all there is.
+    pub(super) below: Option<Below>,
+}
+
+/// Where that begins which is read once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Below {
+    /// How many frames stand above it.
+    pub(super) at: usize,
+    /// Whether its newest frame is in a call of the one above.
+    pub(super) called: bool,
+}
+
 /// One thread of the target.
 #[derive(Clone, Debug)]
 pub struct Thread {
@@ -93,7 +110,7 @@ pub struct Thread {
     /// Attempts that were made for it.
     pub(super) sought: usize,
     /// That instant, where the attempt that is walked shows its stack.
-    pub(super) shown: Option<Moment>,
+    pub(super) shown: Option<Shown>,
     pub(super) seen: bool,
     pub(super) chain: Option<ChainEnd>,
     pub(super) cursor: Option<Cursor>,
