@@ -36,12 +36,8 @@ pub(crate) fn is_in_call<L: Lookup>(
         return false;
     }
     // The callee first: what was read twice is found in the piece where it was walked.
-    let untagged = |word: u64| word & !frames.code_tag_mask;
     let called = match callee.owner {
-        owner::THREAD => {
-            let at = callee.addr.offset(calls.function);
-            at.and_then(|at| view.u64(at)).map(untagged)
-        }
+        owner::THREAD => function_of(view, layout, callee.addr).map(|function| function.0),
         owner::GENERATOR => callee.addr.0.checked_sub(calls.generator_frame),
         _ => None,
     };
@@ -57,7 +53,8 @@ pub(crate) fn is_in_call<L: Lookup>(
     };
     let word = |number: i64| {
         let at = (used as u64).checked_add_signed(8 * number);
-        at.and_then(|at| u64_at(bytes, at)).map(untagged)
+        let word = at.and_then(|at| u64_at(bytes, at));
+        word.map(|word| word & !frames.code_tag_mask)
     };
     if callee.owner == owner::GENERATOR {
         return GENERATOR_WORDS.iter().any(|at| word(*at) == Some(called));
@@ -65,6 +62,19 @@ pub(crate) fn is_in_call<L: Lookup>(
     // Up to 3.12 the function stands behind the place of a method, which is empty then; the result
     // of the call is put there.
     word(0) == Some(called) || word(0) == Some(0) && word(1) == Some(called)
+}
+
+/// The function object of a frame in a data stack; `None` where the interpreter's frames have none.
+pub(crate) fn function_of<L: Lookup>(
+    view: &L,
+    layout: &Layout,
+    frame: RemoteAddr,
+) -> Option<RemoteAddr> {
+    let Frames::Interpreter(frames) = &layout.frames else {
+        return None;
+    };
+    let at = frame.offset(frames.calls.as_ref()?.function)?;
+    Some(RemoteAddr(view.u64(at)? & !frames.code_tag_mask))
 }
 
 /// Whether a frame was pushed but has executed nothing: it has a stack pointer by then, and on its

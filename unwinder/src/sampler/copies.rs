@@ -7,8 +7,9 @@
 //! frame's instruction moves all the time and proves nothing.
 
 use super::Sampler;
+use super::functions::Functions;
 use super::tracked::{Below, Thread};
-use crate::frames::calls::is_in_call;
+use crate::frames::calls::{function_of, is_in_call};
 use crate::frames::{RawFrame, is_entry, objects};
 use crate::layout::{Frames, Layout, owner};
 use crate::memory::{Lookup, ReadMemory, RemoteAddr, i32_at, u64_at};
@@ -41,6 +42,7 @@ pub(super) struct Judge<'a> {
     copies: usize,
     thread: &'a Thread,
     layout: &'a Layout,
+    functions: &'a Functions,
     /// The thread state before each copy.
     states: [Option<ThreadState>; MAX_COPIES],
     /// How many frames were judged.
@@ -79,7 +81,11 @@ impl Judge<'_> {
         let start = RemoteAddr(frame.addr.0.wrapping_add(from));
         let later = &self.later[..self.copies - 1];
         if proven && at == 0 && frame.owner == owner::THREAD {
-            // Its place is filled while it is pushed, so it must be seen twice.
+            // Its place is filled while it is pushed.
+            let function = function_of(&self.view, self.layout, frame.addr);
+            if function.is_some_and(|function| self.functions.has(function, frame.code)) {
+                return Answer::Same;
+            }
             let mut copies = later
                 .iter()
                 .filter_map(|copy| copy.bytes(start, len as usize));
@@ -145,6 +151,7 @@ impl<M: ReadMemory> Sampler<M> {
             copies,
             thread,
             layout: &self.layout,
+            functions: &self.functions,
             at: 0,
             calls: true,
             called: true,
@@ -166,8 +173,26 @@ impl<M: ReadMemory> Sampler<M> {
             && below
                 .is_none_or(|below| self.is_joined(index, below) && self.is_sound(index, below.at));
         self.threads[index].copies_agree = Some(agree);
+        if agree && self.threads[index].is_whole() {
+            self.note_functions(index);
+        }
         if answer == Answer::Missing {
             self.changed();
+        }
+    }
+
+    /// Notes what functions the frames of thread `index` belong to that are not those of its sample
+    /// before. Its copies agreed.
+    fn note_functions(&mut self, index: usize) {
+        let view = self.snapshot.view(Group::thread(index));
+        let thread = &self.threads[index];
+        let new = thread.frames.len() - thread.same.min(thread.frames.len());
+        for frame in &thread.frames[..new] {
+            if frame.owner == owner::THREAD
+                && let Some(function) = function_of(&view, &self.layout, frame.addr)
+            {
+                self.functions.note(function, frame.code);
+            }
         }
     }
 

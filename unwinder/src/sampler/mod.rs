@@ -11,6 +11,7 @@
 mod advance;
 mod aim;
 mod copies;
+mod functions;
 mod lay_out;
 mod learn;
 pub mod readahead;
@@ -24,6 +25,7 @@ use crate::plan::{Group, Purpose, ReadPlan, Slot};
 use crate::snapshot::Snapshot;
 use crate::threads::{self, InterpreterState, MAX_LIST};
 
+use functions::Functions;
 use readahead::Mappings;
 pub use tracked::{Outcome, Thread};
 
@@ -60,6 +62,7 @@ pub struct Sampler<M> {
     snapshot: Snapshot,
     interpreters: Vec<InterpreterState>,
     threads: Vec<Thread>,
+    functions: Functions,
     misses: Vec<Slot>,
     process_miss: Option<RemoteAddr>,
     lists_cut: Option<Cut>,
@@ -89,6 +92,7 @@ impl<M: ReadMemory> Sampler<M> {
             snapshot: Snapshot::default(),
             interpreters: Vec::new(),
             threads: Vec::new(),
+            functions: Functions::default(),
             misses: Vec::new(),
             process_miss: None,
             lists_cut: None,
