@@ -5,7 +5,7 @@
 //! worth.
 
 use onlooker_symbols::names::CodeTable;
-use onlooker_unwinder::frames::is_entry;
+use onlooker_unwinder::frames::{Cut, is_entry};
 use onlooker_unwinder::layout::{FrameRoot, Frames, Layout, owner};
 use onlooker_unwinder::sampler::Thread;
 
@@ -44,6 +44,13 @@ pub(super) fn first_failure(evidence: &Evidence<'_>) -> Option<&'static str> {
         .iter()
         .find(|(_, check)| !check(evidence))
         .map(|(reason, _)| *reason)
+}
+
+/// Whether a stack that fails for this reason has parts of two. Its like would be found again as long
+/// as what is left of the older one stands there.
+pub(super) fn is_of_two(reason: &str) -> bool {
+    let cuts = [Cut::Torn, Cut::Chunks].map(Cut::name);
+    ["instruction", "gap", "root"].contains(&reason) || cuts.contains(&reason)
 }
 
 /// All of its memory came from one call. What a second call fetched belongs to a later instant.

@@ -441,9 +441,12 @@ impl Session {
             (true, true) => FAST_COPIES,
             (true, false) => COPIES,
         };
-        let accepted = stack.trust == Trust::Verified;
+        let trust = stack.trust;
         self.sampler.read_copies(index, copies);
-        accepted
+        if trust.reason().is_some_and(checks::is_of_two) {
+            self.sampler.seek_another(index);
+        }
+        trust == Trust::Verified
     }
 
     /// The kernel's id, as we see it, of the thread that a thread state of the last sample

@@ -7,7 +7,7 @@
 //! frame's instruction moves all the time and proves nothing.
 
 use super::Sampler;
-use super::functions::Functions;
+use super::links::{Link, Links, Seen};
 use super::tracked::{Below, Thread};
 use crate::frames::calls::{function_of, is_in_call};
 use crate::frames::{RawFrame, is_entry, objects};
@@ -42,7 +42,9 @@ pub(super) struct Judge<'a> {
     copies: usize,
     thread: &'a Thread,
     layout: &'a Layout,
-    functions: &'a Functions,
+    links: &'a Links,
+    /// Which call of ours it is.
+    now: u64,
     /// The thread state before each copy.
     states: [Option<ThreadState>; MAX_COPIES],
     /// How many frames were judged.
@@ -68,6 +70,12 @@ impl Judge<'_> {
             (Frames::Interpreter(_), None) => at > 0,
             (Frames::Objects(_), _) => false,
         };
+        let link = caller.and_then(|caller| link_of(&self.view, self.layout, frame, caller));
+        let seen = link
+            .filter(|_| called)
+            .map(|link| self.links.look(link, self.now));
+        // Halves of two frames look like a call that is never made.
+        let called = called && seen != Some(Seen::Otherwise);
         self.called = self.calls;
         self.calls = called;
         let proven = self.called && called;
@@ -81,11 +89,10 @@ impl Judge<'_> {
         let start = RemoteAddr(frame.addr.0.wrapping_add(from));
         let later = &self.later[..self.copies - 1];
         if proven && at == 0 && frame.owner == owner::THREAD {
-            // Its place is filled while it is pushed.
-            let function = function_of(&self.view, self.layout, frame.addr);
-            if function.is_some_and(|function| self.functions.has(function, frame.code)) {
+            if matches!(seen, Some(Seen::Before { .. })) {
                 return Answer::Same;
             }
+            // Its place is filled while it is pushed, so it must be seen twice.
             let mut copies = later
                 .iter()
                 .filter_map(|copy| copy.bytes(start, len as usize));
@@ -137,7 +144,7 @@ impl<M: ReadMemory> Sampler<M> {
         let view = self.snapshot.view(group);
         let later = [1, 2].map(|number| self.snapshot.later_copy(group, number));
         let bytes = threads::thread_state_bytes(&self.layout) as usize;
-        let copies = usize::from(thread.compared).clamp(1, MAX_COPIES);
+        let copies = thread.compared_copies();
         let mut states = [None; MAX_COPIES];
         let views = std::iter::once(&view).chain(&later);
         for (state, view) in states.iter_mut().zip(views).take(copies) {
@@ -151,7 +158,8 @@ impl<M: ReadMemory> Sampler<M> {
             copies,
             thread,
             layout: &self.layout,
-            functions: &self.functions,
+            links: &self.links,
+            now: self.snapshot.serial(),
             at: 0,
             calls: true,
             called: true,
@@ -174,24 +182,35 @@ impl<M: ReadMemory> Sampler<M> {
                 .is_none_or(|below| self.is_joined(index, below) && self.is_sound(index, below.at));
         self.threads[index].copies_agree = Some(agree);
         if agree && self.threads[index].is_whole() {
-            self.note_functions(index);
+            self.note_links(index, below.map_or(usize::MAX, |below| below.at));
         }
         if answer == Answer::Missing {
             self.changed();
         }
     }
 
-    /// Notes what functions the frames of thread `index` belong to that are not those of its sample
-    /// before. Its copies agreed.
-    fn note_functions(&mut self, index: usize) {
-        let view = self.snapshot.view(Group::thread(index));
+    /// Notes the calls of thread `index` that are not those of its sample before, `judged` frames
+    /// from the newest on. Its copies agreed.
+    fn note_links(&mut self, index: usize, judged: usize) {
+        let (group, now) = (Group::thread(index), self.snapshot.serial());
+        let view = self.snapshot.view(group);
+        let later = [1, 2].map(|number| self.snapshot.later_copy(group, number));
         let thread = &self.threads[index];
-        let new = thread.frames.len() - thread.same.min(thread.frames.len());
-        for frame in &thread.frames[..new] {
-            if frame.owner == owner::THREAD
-                && let Some(function) = function_of(&view, &self.layout, frame.addr)
-            {
-                self.functions.note(function, frame.code);
+        let later = &later[..thread.compared_copies() - 1];
+        let frames = &thread.frames;
+        let new = frames.len() - thread.same.min(frames.len());
+        for (at, pair) in frames.windows(2).enumerate().take(new.min(judged)) {
+            let Some(link) = link_of(&view, &self.layout, &pair[0], &pair[1]) else {
+                continue;
+            };
+            let worth = match self.links.look(link, now) {
+                Seen::Before { long_ago: false } => false,
+                // What was believed for it proves nothing anew.
+                Seen::Before { long_ago: true } => stood_still(later, at, frames, &self.layout),
+                Seen::Otherwise | Seen::Never => true,
+            };
+            if worth && is_in_call(&view, &self.layout, &pair[1], &pair[0]) {
+                self.links.note(link, now);
             }
         }
     }
@@ -286,6 +305,38 @@ impl<M: ReadMemory> Sampler<M> {
         self.threads[index].sound = (count, serial);
         sound
     }
+}
+
+/// The call of a frame of the thread's own; `None` for a generator, which has a new address each
+/// time that it is made.
+fn link_of<L: Lookup>(
+    view: &L,
+    layout: &Layout,
+    frame: &RawFrame,
+    caller: &RawFrame,
+) -> Option<Link> {
+    if frame.owner != owner::THREAD {
+        return None;
+    }
+    Some(Link {
+        site: caller.instr,
+        function: function_of(view, layout, frame.addr)?,
+        code: frame.code,
+    })
+}
+
+/// Whether two of `frames`, from `at` on, are the same in all later copies.
+fn stood_still(later: &[View<'_>], at: usize, frames: &[RawFrame], layout: &Layout) -> bool {
+    let Frames::Interpreter(header) = &layout.frames else {
+        return false;
+    };
+    let is_there = |copy: &View<'_>, at: usize| {
+        let bytes = copy.bytes(frames[at].addr, header.header_bytes as usize);
+        bytes.is_some_and(|b| is_same(b, 0, &frames[at], frames.get(at + 1), at, layout))
+    };
+    later
+        .iter()
+        .all(|copy| is_there(copy, at) && is_there(copy, at + 1))
 }
 
 /// Whether `bytes`, which begin `from` bytes behind the start of a frame, show it as it was walked.

@@ -11,9 +11,9 @@
 mod advance;
 mod aim;
 mod copies;
-mod functions;
 mod lay_out;
 mod learn;
+mod links;
 pub mod readahead;
 mod settle;
 mod tracked;
@@ -25,7 +25,7 @@ use crate::plan::{Group, Purpose, ReadPlan, Slot};
 use crate::snapshot::Snapshot;
 use crate::threads::{self, InterpreterState, MAX_LIST};
 
-use functions::Functions;
+use links::Links;
 use readahead::Mappings;
 pub use tracked::{Outcome, Thread};
 
@@ -62,7 +62,7 @@ pub struct Sampler<M> {
     snapshot: Snapshot,
     interpreters: Vec<InterpreterState>,
     threads: Vec<Thread>,
-    functions: Functions,
+    links: Links,
     misses: Vec<Slot>,
     process_miss: Option<RemoteAddr>,
     lists_cut: Option<Cut>,
@@ -92,7 +92,7 @@ impl<M: ReadMemory> Sampler<M> {
             snapshot: Snapshot::default(),
             interpreters: Vec::new(),
             threads: Vec::new(),
-            functions: Functions::default(),
+            links: Links::default(),
             misses: Vec::new(),
             process_miss: None,
             lists_cut: None,
@@ -219,6 +219,11 @@ impl<M: ReadMemory> Sampler<M> {
         self.threads
             .iter_mut()
             .for_each(|thread| thread.wanted = None);
+    }
+
+    /// Gives up the instant that a thread's sample is to show: the next attempt is of another.
+    pub fn seek_another(&mut self, index: usize) {
+        self.threads[index].wanted = None;
     }
 
     /// What was read before is not looked at any more.

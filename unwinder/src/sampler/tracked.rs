@@ -4,6 +4,7 @@ use super::aim::Top;
 use crate::datastack::{ChainEnd, Chunk, ChunkError, DataStackState};
 use crate::frames::{Cursor, Cut, Known, RawFrame};
 use crate::memory::RemoteAddr;
+use crate::snapshot::MAX_COPIES;
 use crate::threads::ThreadState;
 
 /// How the sample of one thread ended.
@@ -192,6 +193,11 @@ impl Thread {
             let cut = if self.seen { Cut::Rounds } else { Cut::Thread };
             self.outcome = Some(Outcome::Cut(cut));
         }
+    }
+
+    /// How many copies of its stack are compared, the first among them.
+    pub(super) fn compared_copies(&self) -> usize {
+        usize::from(self.compared).clamp(1, MAX_COPIES)
     }
 
     /// Whether the walk reached the root.
