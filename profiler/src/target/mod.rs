@@ -5,6 +5,7 @@ pub mod memory;
 pub mod pagemap;
 pub mod permission;
 pub mod smaps;
+mod sparse;
 pub mod threads;
 
 use std::fs;
