@@ -5,7 +5,6 @@ mod checks;
 mod ending;
 mod labels;
 mod resolve;
-mod rest;
 mod thread_names;
 mod tids;
 
@@ -25,11 +24,11 @@ use crate::attach::{Attached, read_error};
 use crate::error::Error;
 use crate::target::maps::Maps;
 use crate::target::memory::TargetMemory;
+use crate::target::rest::Rest;
 use checks::Evidence;
 use labels::Labels;
 pub use labels::ThreadLabel;
 use resolve::Resolved;
-use rest::Rest;
 
 /// Mappings change when a program grows; read-ahead only needs to know roughly.
 const MAPPINGS_EVERY: Duration = Duration::from_secs(1);
@@ -258,7 +257,7 @@ impl Session {
     /// # Errors
     /// As [`sample`](Self::sample).
     pub fn sample_if_it_ran(&mut self, tries: usize) -> Result<(), Error> {
-        if self.rest.continues(self.fast) {
+        if !self.fast && self.rest.continues() {
             return Ok(());
         }
         self.take(tries)
@@ -283,7 +282,7 @@ impl Session {
         let result = self.attempts(tries.max(1));
         result.map_err(|error| read_error(self.pid, error))?;
         self.rest
-            .read(self.pending.is_empty() && self.sampler.lists_cut().is_none());
+            .keep(self.pending.is_empty() && self.sampler.lists_cut().is_none());
         // A thread that has ended keeps nothing.
         if self.stacks.len() > 2 * self.sampler.threads().len() + 16 {
             self.stacks.retain(|stack| stack.current);
@@ -299,7 +298,7 @@ impl Session {
     pub fn sample_of(&mut self, tstates: &[RemoteAddr], tries: usize) -> Result<(), Error> {
         self.sampled = Instant::now();
         self.sampler.forget_attempts();
-        self.rest.read(false);
+        self.rest.keep(false);
         for stack in &mut self.stacks {
             stack.current = false;
         }

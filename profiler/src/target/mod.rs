@@ -4,6 +4,7 @@ pub mod maps;
 pub mod memory;
 pub mod pagemap;
 pub mod permission;
+pub(crate) mod rest;
 pub mod smaps;
 mod sparse;
 pub mod threads;
