@@ -1,10 +1,15 @@
-//! What the kernel says a thread is doing: `/proc/PID/task/TID/stat` and `syscall`.
+//! What the kernel says a thread is doing: `/proc/PID/task/TID/syscall`.
 //!
-//! Both are kept open and read with one `pread`, at most once a millisecond per thread however
-//! high the rate. No function's name is ever looked at. Of a thread that slept, `schedstat` is
-//! read first, a fifth of the price: it says how long and how often the thread was on a CPU, and
-//! while that is as it was before `stat` was read, the thread has not run since. That it was woken
-//! and waits for a CPU only `stat` tells, which is read at every tenth look all the same.
+//! It is kept open and read with one `pread`, at most once a millisecond per thread however high
+//! the rate. It says `running` of a thread that is on a CPU or could be (`task_current_syscall`,
+//! `lib/syscall.c`), and what any other sleeps in. `stat`, whose line is longer and takes more than
+//! twice the time, says the former where this file cannot be read. No function's name is ever
+//! looked at.
+//!
+//! Of a thread that slept, `schedstat` is read first, a third of the price: it says how long and
+//! how often the thread was on a CPU, and while that is as it was before it was found asleep, the
+//! thread has not run since and sleeps in what it slept in. That it was woken and waits for a CPU
+//! only the others tell, which are read at every tenth look all the same.
 
 use std::fs::File;
 use std::io;
@@ -23,7 +28,7 @@ const MAX_FILES: u64 = 1 << 14;
 const STAT_BYTES: usize = 128;
 /// Bytes of `schedstat`: three numbers.
 const SCHEDSTAT_BYTES: usize = 64;
-/// So many looks at a sleeping thread are answered by `schedstat`, then one by `stat`.
+/// So many looks at a sleeping thread are answered by `schedstat`, then it is asked anew.
 const SHORT_LOOKS: u8 = 9;
 /// Bytes of `syscall`: a number and eight words.
 const SYSCALL_BYTES: usize = 192;
@@ -114,7 +119,7 @@ pub struct KernelThread {
     slept_at: Option<OnCpu>,
     /// Looks that `schedstat` may still answer.
     short_looks: u8,
-    /// The address of the futex that it waited on, 0 for none, and when that was read.
+    /// The address of the futex that it waited on, 0 for none, and when that was true last.
     futex: Option<(u64, u64)>,
 }
 
@@ -146,12 +151,12 @@ impl KernelThread {
         {
             return runs;
         }
-        let runs = self.look();
+        let runs = self.look(now_ns);
         self.runs = Some((now_ns, runs));
         runs
     }
 
-    fn look(&mut self) -> Option<bool> {
+    fn look(&mut self, now_ns: u64) -> Option<bool> {
         let mut buf = [0; SCHEDSTAT_BYTES];
         // One that ran will have been on a CPU again.
         let slept = matches!(self.runs, Some((_, Some(false))));
@@ -161,28 +166,42 @@ impl KernelThread {
         };
         if self.short_looks > 0 && on_cpu.is_some() && on_cpu == self.slept_at {
             self.short_looks -= 1;
+            if let Some((known_ns, _)) = &mut self.futex {
+                *known_ns = now_ns;
+            }
             return Some(false);
+        }
+        self.slept_at = on_cpu;
+        self.short_looks = SHORT_LOOKS;
+        if let Some(runs) = self.ask(now_ns) {
+            return Some(runs);
         }
         let mut buf = [0; STAT_BYTES];
         let state = self.stat.read(&mut buf).ok().and_then(state_of)?;
-        self.slept_at = on_cpu;
-        self.short_looks = SHORT_LOOKS;
         Some(state == b'R')
     }
 
-    /// Whether it waits on a futex in `range`; false where the kernel does not tell. Asks again
-    /// only after `every_ns`.
-    pub fn waits_in(&mut self, now_ns: u64, range: &Range<u64>, every_ns: u64) -> bool {
-        let futex = match self.futex {
-            Some((read_ns, futex)) if now_ns < read_ns + every_ns.max(AT_MOST_EVERY_NS) => futex,
-            _ => {
-                let mut buf = [0; SYSCALL_BYTES];
-                let futex = self.syscall.read(&mut buf).ok().and_then(futex_of);
-                let futex = futex.unwrap_or_default();
-                self.futex = Some((now_ns, futex));
-                futex
-            }
+    /// Whether it runs, and what it waits on; `None` where `syscall` cannot be read.
+    fn ask(&mut self, now_ns: u64) -> Option<bool> {
+        let mut buf = [0; SYSCALL_BYTES];
+        let line = match self.syscall.may_exist() {
+            true => self.syscall.read(&mut buf).ok(),
+            false => None,
         };
+        let futex = line.and_then(futex_of).unwrap_or_default();
+        self.futex = Some((now_ns, futex));
+        Some(line?.starts_with(b"running"))
+    }
+
+    /// Whether it waits on a futex in `range`; false where the kernel does not tell. Of one that
+    /// was not seen to sleep since it is asked again only after `every_ns`.
+    pub fn waits_in(&mut self, now_ns: u64, range: &Range<u64>, every_ns: u64) -> bool {
+        let every_ns = every_ns.max(AT_MOST_EVERY_NS);
+        let lately = |(known_ns, _)| now_ns < known_ns + every_ns;
+        if !self.futex.is_some_and(lately) {
+            self.ask(now_ns);
+        }
+        let futex = self.futex.map_or(0, |(_, futex)| futex);
         range.contains(&futex)
     }
 }
@@ -208,7 +227,7 @@ fn on_cpu_of(schedstat: &[u8]) -> Option<OnCpu> {
     (times > 0).then_some((time, times))
 }
 
-/// The first argument of a futex call in the text of `syscall`.
+/// The first argument of a futex call in the text of `syscall`: the address that is waited on.
 fn futex_of(line: &[u8]) -> Option<u64> {
     const FUTEX: u64 = syscalls::Sysno::futex as u64;
     let line = std::str::from_utf8(line).ok()?;
@@ -266,6 +285,16 @@ mod tests {
     }
 
     #[test]
+    fn where_calls_are_not_told_the_state_is() {
+        let pid = std::process::id().cast_signed();
+        let mut thread = KernelThread::new(pid, pid, &FileBudget::of(4));
+        thread.syscall.path.push_str(" that is missing");
+        assert!(thread.runs(0).is_some());
+        assert!(thread.stat.open.is_some() && !thread.syscall.may_exist());
+        assert!(!thread.waits_in(AT_MOST_EVERY_NS, &(1..u64::MAX), 0));
+    }
+
+    #[test]
     fn only_a_futex_has_an_address() {
         assert_eq!(futex_of(b"202 0x7f00 0x189 0x0"), Some(0x7f00));
         assert_eq!(futex_of(b"0 0x7f00 0x189 0x0"), None);
@@ -279,10 +308,10 @@ mod tests {
         let mut first = KernelThread::new(pid, pid, &budget);
         let mut second = KernelThread::new(pid, pid, &budget);
         assert!(first.runs(0).is_some() && second.runs(0).is_some());
-        assert!(first.stat.open.is_some() && second.stat.open.is_none());
+        assert!(first.syscall.open.is_some() && second.syscall.open.is_none());
         drop(first);
         assert!(second.runs(AT_MOST_EVERY_NS).is_some());
-        assert!(second.stat.open.is_some() || second.schedstat.open.is_some());
+        assert!(second.syscall.open.is_some() || second.schedstat.open.is_some());
         assert_eq!(budget.0.load(Ordering::Relaxed), 0);
     }
 }
