@@ -9,7 +9,8 @@
 //! Of a thread that slept, `schedstat` is read first, a third of the price: it says how long and
 //! how often the thread was on a CPU, and while that is as it was before it was found asleep, the
 //! thread has not run since and sleeps in what it slept in. That it was woken and waits for a CPU
-//! only the others tell, which are read at every tenth look all the same.
+//! only the others tell, which are read at every tenth look all the same. Where many threads sleep
+//! one question tells of all of them ([`Crowd`](super::crowd::Crowd)).
 
 use std::fs::File;
 use std::io;
@@ -20,8 +21,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::resource::{Resource, getrlimit};
 
+use crate::target::taskstats::OnCpu;
+
 /// The shortest time between two readings of one file.
-const AT_MOST_EVERY_NS: u64 = 1_000_000;
+pub(super) const AT_MOST_EVERY_NS: u64 = 1_000_000;
 /// Files kept open where the process may open more.
 const MAX_FILES: u64 = 1 << 14;
 /// Bytes of `stat` up to the state, whatever the thread is called.
@@ -30,6 +33,9 @@ const STAT_BYTES: usize = 128;
 const SCHEDSTAT_BYTES: usize = 64;
 /// So many looks at a sleeping thread are answered by `schedstat`, then it is asked anew.
 const SHORT_LOOKS: u8 = 9;
+/// So many looks in a row find a thread as it was that sleeps for long: one that takes turns for
+/// the lock does not.
+const CALM_AFTER: u8 = 3;
 /// Bytes of `syscall`: a number and eight words.
 const SYSCALL_BYTES: usize = 192;
 
@@ -119,6 +125,8 @@ pub struct KernelThread {
     slept_at: Option<OnCpu>,
     /// Looks that `schedstat` may still answer.
     short_looks: u8,
+    /// Looks in a row that found that it had not run since the one before.
+    calm: u8,
     /// The address of the futex that it waited on, 0 for none, and when that was true last.
     futex: Option<(u64, u64)>,
 }
@@ -135,6 +143,7 @@ impl KernelThread {
             runs: None,
             slept_at: None,
             short_looks: 0,
+            calm: 0,
             futex: None,
         }
     }
@@ -157,19 +166,18 @@ impl KernelThread {
     }
 
     fn look(&mut self, now_ns: u64) -> Option<bool> {
-        let mut buf = [0; SCHEDSTAT_BYTES];
         // One that ran will have been on a CPU again.
         let slept = matches!(self.runs, Some((_, Some(false))));
-        let on_cpu = match slept && self.schedstat.may_exist() {
-            true => self.schedstat.read(&mut buf).ok().and_then(on_cpu_of),
-            false => None,
-        };
-        if self.short_looks > 0 && on_cpu.is_some() && on_cpu == self.slept_at {
-            self.short_looks -= 1;
-            if let Some((known_ns, _)) = &mut self.futex {
-                *known_ns = now_ns;
+        let on_cpu = if slept { self.on_cpu() } else { None };
+        if on_cpu.is_some() && on_cpu == self.slept_at {
+            self.calm = self.calm.saturating_add(1);
+            if self.short_looks > 0 {
+                self.short_looks -= 1;
+                self.keeps_sleeping(now_ns);
+                return Some(false);
             }
-            return Some(false);
+        } else {
+            self.calm = 0;
         }
         self.slept_at = on_cpu;
         self.short_looks = SHORT_LOOKS;
@@ -179,6 +187,34 @@ impl KernelThread {
         let mut buf = [0; STAT_BYTES];
         let state = self.stat.read(&mut buf).ok().and_then(state_of)?;
         Some(state == b'R')
+    }
+
+    /// How much it was on a CPU; `None` where the kernel does not tell.
+    pub(super) fn on_cpu(&mut self) -> Option<OnCpu> {
+        let mut buf = [0; SCHEDSTAT_BYTES];
+        match self.schedstat.may_exist() {
+            true => self.schedstat.read(&mut buf).ok().and_then(on_cpu_of),
+            false => None,
+        }
+    }
+
+    /// How much it was on a CPU before it went to sleep, of one that sleeps for long.
+    pub(super) fn rests_at(&self) -> Option<OnCpu> {
+        let rests = self.calm >= CALM_AFTER && self.short_looks > 0;
+        self.slept_at.filter(|_| rests)
+    }
+
+    /// Takes in that it was not on a CPU since the last look, at which it slept.
+    pub(super) fn keeps_sleeping(&mut self, now_ns: u64) {
+        self.runs = Some((now_ns, Some(false)));
+        if let Some((known_ns, _)) = &mut self.futex {
+            *known_ns = now_ns;
+        }
+    }
+
+    /// Takes care that the next look shows whether it was woken and waits for a CPU.
+    pub(super) fn ask_anew(&mut self) {
+        self.short_looks = 0;
     }
 
     /// Whether it runs, and what it waits on; `None` where `syscall` cannot be read.
@@ -213,18 +249,14 @@ fn state_of(stat: &[u8]) -> Option<u8> {
     stat.get(close + 2).copied()
 }
 
-/// How long a thread was on a CPU (in nanoseconds; of a thread that is on one, as of the last
-/// tick), and how often.
-type OnCpu = (u64, u64);
-
 /// The first and the third number of `schedstat`; `None` where the kernel does not count them
 /// (`CONFIG_SCHED_INFO`).
 fn on_cpu_of(schedstat: &[u8]) -> Option<OnCpu> {
     let text = std::str::from_utf8(schedstat).ok()?;
     let mut numbers = text.split_ascii_whitespace();
-    let time = numbers.next()?.parse().ok()?;
+    let ran_ns = numbers.next()?.parse().ok()?;
     let times = numbers.nth(1)?.parse().ok()?;
-    (times > 0).then_some((time, times))
+    (times > 0).then_some(OnCpu { ran_ns, times })
 }
 
 /// The first argument of a futex call in the text of `syscall`: the address that is waited on.
@@ -254,7 +286,11 @@ mod tests {
 
     #[test]
     fn how_long_and_how_often_it_ran_are_the_first_and_the_third_number() {
-        assert_eq!(on_cpu_of(b"1253766 10 7\n"), Some((1_253_766, 7)));
+        let on_cpu = OnCpu {
+            ran_ns: 1_253_766,
+            times: 7,
+        };
+        assert_eq!(on_cpu_of(b"1253766 10 7\n"), Some(on_cpu));
         assert_eq!(on_cpu_of(b"0 0 0\n"), None);
         assert_eq!(on_cpu_of(b""), None);
     }

@@ -95,6 +95,11 @@ impl Recorder {
         self.totals.ticks += 1;
     }
 
+    /// The tick before this one.
+    pub(super) fn last_tick(&self) -> u64 {
+        self.totals.ticks.saturating_sub(1)
+    }
+
     /// Adds the stack of a thread that [`thread`](Self::thread) has added.
     pub(super) fn sample(
         &mut self,

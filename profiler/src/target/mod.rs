@@ -7,6 +7,7 @@ pub mod permission;
 pub(crate) mod rest;
 pub mod smaps;
 mod sparse;
+pub(crate) mod taskstats;
 pub mod threads;
 
 use std::fs;
