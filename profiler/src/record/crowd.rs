@@ -67,17 +67,17 @@ impl Crowd {
         }
         self.looked_ns = Some(now_ns);
         self.turn = (self.turn + 1) % TURNS;
-        let kernels = rows.kernels(seen).enumerate();
-        kernels
-            .filter(|(index, _)| index % TURNS == self.turn)
-            .for_each(|(_, kernel)| kernel.ask_anew());
         let rest = |kernel: &&mut KernelThread| kernel.rests_at().is_some();
         if rows.kernels(seen).filter(rest).count() < CROWD {
             self.others = None;
         } else if self.sleeps_on(rows, seen) {
-            rows.kernels(seen)
-                .filter(rest)
-                .for_each(|kernel| kernel.keeps_sleeping(now_ns));
+            let sleepers = rows.kernels(seen).filter(rest).enumerate();
+            for (index, sleeper) in sleepers {
+                match index % TURNS == self.turn {
+                    true => sleeper.look_if_woken(now_ns),
+                    false => sleeper.keeps_sleeping(now_ns),
+                }
+            }
         } else {
             self.others = self.learn(rows, seen, now_ns);
         }

@@ -181,6 +181,10 @@ impl KernelThread {
         }
         self.slept_at = on_cpu;
         self.short_looks = SHORT_LOOKS;
+        self.state(now_ns)
+    }
+
+    fn state(&mut self, now_ns: u64) -> Option<bool> {
         if let Some(runs) = self.ask(now_ns) {
             return Some(runs);
         }
@@ -200,8 +204,7 @@ impl KernelThread {
 
     /// How much it was on a CPU before it went to sleep, of one that sleeps for long.
     pub(super) fn rests_at(&self) -> Option<OnCpu> {
-        let rests = self.calm >= CALM_AFTER && self.short_looks > 0;
-        self.slept_at.filter(|_| rests)
+        self.slept_at.filter(|_| self.calm >= CALM_AFTER)
     }
 
     /// Takes in that it was not on a CPU since the last look, at which it slept.
@@ -212,9 +215,13 @@ impl KernelThread {
         }
     }
 
-    /// Takes care that the next look shows whether it was woken and waits for a CPU.
-    pub(super) fn ask_anew(&mut self) {
-        self.short_looks = 0;
+    /// Looks whether one that was not on a CPU since the last look was woken and waits for one.
+    pub(super) fn look_if_woken(&mut self, now_ns: u64) {
+        let runs = self.state(now_ns);
+        self.runs = Some((now_ns, runs));
+        if runs != Some(false) {
+            self.calm = 0;
+        }
     }
 
     /// Whether it runs, and what it waits on; `None` where `syscall` cannot be read.
