@@ -30,7 +30,8 @@ use labels::Labels;
 pub use labels::ThreadLabel;
 use resolve::Resolved;
 
-/// Mappings change when a program grows; read-ahead only needs to know roughly.
+/// Mappings change when a program grows; read-ahead, of what the plan misses, only needs to know
+/// roughly.
 const MAPPINGS_EVERY: Duration = Duration::from_secs(1);
 /// Beyond this rate the lists and the identities of code objects are not read with every sample.
 const FAST_HZ: f64 = 2000.0;
@@ -142,6 +143,8 @@ pub struct Session {
     /// When the last sample was begun.
     sampled: Instant,
     mappings_read: Instant,
+    /// Whether a sample took more than one call since.
+    missed: bool,
     retries: u64,
     rest: Rest,
 }
@@ -175,6 +178,7 @@ impl Session {
             labels: Labels::new(attached.pid),
             sampled: Instant::now(),
             mappings_read: Instant::now(),
+            missed: false,
             retries: 0,
             rest: Rest::new(attached.pid),
         }
@@ -265,7 +269,9 @@ impl Session {
 
     fn take(&mut self, tries: usize) -> Result<(), Error> {
         self.sampled = Instant::now();
-        if self.sampled - self.mappings_read > MAPPINGS_EVERY {
+        let calls = self.cost(Class::Stacks).calls;
+        if self.missed && self.sampled - self.mappings_read > MAPPINGS_EVERY {
+            self.missed = false;
             self.mappings_read = self.sampled;
             if let Ok(maps) = Maps::read(self.pid) {
                 self.sampler.set_mappings(Mappings::new(maps.anonymous));
@@ -281,6 +287,7 @@ impl Session {
         }
         let result = self.attempts(tries.max(1));
         result.map_err(|error| read_error(self.pid, error))?;
+        self.missed |= self.cost(Class::Stacks).calls - calls > 1;
         self.rest
             .keep(self.pending.is_empty() && self.sampler.lists_cut().is_none());
         // A thread that has ended keeps nothing.
