@@ -191,7 +191,7 @@ impl Search {
     fn run(&mut self) -> Result<Attached, Error> {
         let images = find::images(&self.maps);
         for image in &images {
-            let Ok(bytes) = image.open(self.pid) else {
+            let Ok(bytes) = image.symbols(self.pid) else {
                 continue;
             };
             for candidate in find::in_file(image, &bytes) {
@@ -377,7 +377,8 @@ impl Search {
         if source == Source::Release {
             return Ok(released.then_some((version, layout)));
         }
-        let debug = file.and_then(|bytes| dwarf::layout(&layout, bytes).ok());
+        let whole = file.and_then(|_| image.whole(self.pid).ok());
+        let debug = whole.and_then(|bytes| dwarf::layout(&layout, &bytes).ok());
         if debug.is_none() && !released {
             return Err(Error::Unsupported {
                 pid: self.pid,

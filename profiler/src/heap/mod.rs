@@ -13,7 +13,6 @@ pub mod image;
 pub mod mappings;
 mod parallel;
 pub mod report;
-mod rest;
 pub mod roots;
 mod settle;
 pub mod take;

@@ -16,7 +16,7 @@ pub fn find(pid: i32, version: Minor, runtime: RemoteAddr) -> Roots {
         .flatten()
         .and_then(|maps| {
             let file = file_of(&maps, runtime)?;
-            of_file(file, &file.open(pid).ok()?, version)
+            of_file(file, &file.symbols(pid).ok()?, version)
         });
     Roots { runtime, statics }
 }

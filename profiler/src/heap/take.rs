@@ -14,15 +14,15 @@ use onlooker_unwinder::memory::{ReadError, ReadMemory};
 use super::copy::{Copied, CopyError, Limits, Prepared};
 use super::mappings::{Kind, Mapping};
 use super::report::Report;
-use super::rest::Rest;
 use super::settle::settle;
 use super::{image, roots};
 use crate::attach::{self, Attached};
 use crate::error::Error;
 use crate::record::clock::unix_ns;
 use crate::stop;
-use crate::target;
 use crate::target::memory::FileMemory;
+use crate::target::rest::Rest;
+use crate::target::{self, threads};
 
 /// A thread may be stopped in the middle of taking a block or of a collection. Then it is stopped
 /// again, so often.
@@ -71,7 +71,10 @@ pub fn take(
     let mut tries = 0;
     let mut rest;
     let (mut copied, walk) = loop {
-        rest = Rest::begin(pid);
+        rest = Rest::new(pid);
+        // The clock first: what a thread ran before it slept may be added after this.
+        rest.continues();
+        rest.keep(threads::all_sleep(pid));
         let (copied, walk) = if options.pause {
             let prepared = prepare(pid, options.limits)?;
             let (copied, ns) = stop::pause(pid, || prepared.copy(pid, memory, &mut progress))?;
@@ -94,7 +97,7 @@ pub fn take(
     } else {
         walk
     };
-    walk.at_once = options.pause || rest.held();
+    walk.at_once = options.pause || threads::all_sleep(pid) && rest.continues();
     let residency_known = copied.residency_known();
     let mut left_out = BTreeMap::new();
     for run in &copied.left_out {

@@ -24,7 +24,7 @@ use crate::error::Error;
 const LOOK_EVERY: Duration = Duration::from_millis(4);
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_millis(50);
 /// Where only one process is watched its samples tell sooner that it has ended.
-const LOOK_ALONE_EVERY: Duration = Duration::from_millis(250);
+const LOOK_ALONE_EVERY: Duration = Duration::from_secs(1);
 const LOOK_SHARE: u32 = 20;
 /// A fork that will call exec at once is still its parent's image: it is given so long.
 const FORK_SETTLES: Duration = Duration::from_millis(4);

@@ -7,6 +7,7 @@
 
 mod batch;
 pub mod clock;
+mod crowd;
 mod describe;
 pub mod exact;
 pub mod family;

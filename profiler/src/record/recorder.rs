@@ -23,7 +23,7 @@ const MAX_CACHED_LOCATIONS: u32 = 1 << 20;
 /// A batch is handed over when it has so many samples or frames, or is so old.
 const BATCH_SAMPLES: usize = 4096;
 const BATCH_FRAMES: usize = 1 << 18;
-const BATCH_NS: u64 = 200_000_000;
+const BATCH_NS: u64 = 1_000_000_000;
 
 /// A recording that is being made, seen from the sampling thread.
 pub struct Recorder {
@@ -93,6 +93,11 @@ impl Recorder {
     /// Begins a tick.
     pub fn tick(&mut self) {
         self.totals.ticks += 1;
+    }
+
+    /// The tick before this one.
+    pub(super) fn last_tick(&self) -> u64 {
+        self.totals.ticks.saturating_sub(1)
     }
 
     /// Adds the stack of a thread that [`thread`](Self::thread) has added.

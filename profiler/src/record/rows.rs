@@ -86,13 +86,26 @@ impl ProcessRows {
         known.kernel.as_mut()
     }
 
-    /// Whether every thread is known to the kernel and sleeps at this very moment.
-    pub fn all_sleep(&mut self, now_ns: u64) -> bool {
-        !self.threads.is_empty()
-            && self.threads.values_mut().all(|thread| {
-                let kernel = thread.kernel.as_mut();
-                kernel.is_some_and(|kernel| kernel.sleeps_now(now_ns))
-            })
+    /// Whether every thread that the tick `seen` has seen is known to the kernel and sleeps at this
+    /// very moment.
+    pub fn all_sleep(&mut self, seen: u64, now_ns: u64) -> bool {
+        let mut any = false;
+        self.current(seen).all(|thread| {
+            any = true;
+            let kernel = thread.kernel.as_mut();
+            kernel.is_some_and(|kernel| kernel.sleeps_now(now_ns))
+        }) && any
+    }
+
+    /// How the kernel sees the threads that the tick `seen` has seen, as far as it knows them.
+    pub(super) fn kernels(&mut self, seen: u64) -> impl Iterator<Item = &mut KernelThread> {
+        self.current(seen)
+            .filter_map(|thread| thread.kernel.as_mut())
+    }
+
+    fn current(&mut self, seen: u64) -> impl Iterator<Item = &mut KnownThread> {
+        let threads = self.threads.values_mut();
+        threads.filter(move |thread| thread.seen == seen)
     }
 }
 

@@ -16,8 +16,9 @@ use super::watched::Watched;
 use crate::error::Error;
 use crate::target;
 
-/// The loop looks at its surroundings so often, however slow the clock is.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The loop looks at its surroundings so often, however slow the clock is. At most rates it looks
+/// at every beat and never wakes for this.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What a recording does.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +86,9 @@ pub fn run(
         run.watch(first);
     }
     let ended = loop {
-        let beat = clock.wait(LOOK_EVERY);
+        let elapsed = Duration::from_nanos(clock.elapsed_ns());
+        let left = settings.duration.map(|limit| limit.saturating_sub(elapsed));
+        let beat = clock.wait(left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY)));
         let now = clock.elapsed_ns();
         if around.stop_asked() {
             break Ended::Interrupt;

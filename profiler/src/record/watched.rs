@@ -3,6 +3,7 @@
 use onlooker_recording::tables::{State, Totals};
 use onlooker_unwinder::memory::{Class, Cost, RemoteAddr};
 
+use super::crowd::Crowd;
 use super::describe::place;
 use super::family::Newcomer;
 use super::kernel::{FileBudget, KernelThread};
@@ -25,6 +26,7 @@ pub(super) struct Watched {
     pub(super) session: Session,
     rows: ProcessRows,
     files: FileBudget,
+    crowd: Crowd,
     /// Ticks in a row that saw no thread.
     empty_ticks: u32,
 }
@@ -38,6 +40,7 @@ impl Watched {
     ) -> Self {
         Self {
             rows: recorder.process(newcomer.process, newcomer.mappings),
+            crowd: Crowd::new(newcomer.attached.pid),
             session: Session::new(newcomer.attached, rate_hz),
             files: files.clone(),
             empty_ticks: 0,
@@ -50,7 +53,9 @@ impl Watched {
 
     /// Takes a sample of all threads; false when the process runs no interpreter any more.
     pub(super) fn sample(&mut self, recorder: &mut Recorder, now_ns: u64) -> Result<bool, Error> {
-        if self.rows.all_sleep(now_ns) {
+        let seen = recorder.last_tick();
+        self.crowd.look(&mut self.rows, seen, now_ns);
+        if self.rows.all_sleep(seen, now_ns) {
             self.session.sample_if_it_ran(TRIES)?;
         } else {
             self.session.sample(TRIES)?;

@@ -5,7 +5,6 @@ mod checks;
 mod ending;
 mod labels;
 mod resolve;
-mod rest;
 mod thread_names;
 mod tids;
 
@@ -25,13 +24,14 @@ use crate::attach::{Attached, read_error};
 use crate::error::Error;
 use crate::target::maps::Maps;
 use crate::target::memory::TargetMemory;
+use crate::target::rest::Rest;
 use checks::Evidence;
 use labels::Labels;
 pub use labels::ThreadLabel;
 use resolve::Resolved;
-use rest::Rest;
 
-/// Mappings change when a program grows; read-ahead only needs to know roughly.
+/// Mappings change when a program grows; read-ahead, of what the plan misses, only needs to know
+/// roughly.
 const MAPPINGS_EVERY: Duration = Duration::from_secs(1);
 /// Beyond this rate the lists and the identities of code objects are not read with every sample.
 const FAST_HZ: f64 = 2000.0;
@@ -143,6 +143,8 @@ pub struct Session {
     /// When the last sample was begun.
     sampled: Instant,
     mappings_read: Instant,
+    /// Whether a sample took more than one call since.
+    missed: bool,
     retries: u64,
     rest: Rest,
 }
@@ -176,6 +178,7 @@ impl Session {
             labels: Labels::new(attached.pid),
             sampled: Instant::now(),
             mappings_read: Instant::now(),
+            missed: false,
             retries: 0,
             rest: Rest::new(attached.pid),
         }
@@ -258,7 +261,7 @@ impl Session {
     /// # Errors
     /// As [`sample`](Self::sample).
     pub fn sample_if_it_ran(&mut self, tries: usize) -> Result<(), Error> {
-        if self.rest.continues(self.fast) {
+        if !self.fast && self.rest.continues() {
             return Ok(());
         }
         self.take(tries)
@@ -266,7 +269,9 @@ impl Session {
 
     fn take(&mut self, tries: usize) -> Result<(), Error> {
         self.sampled = Instant::now();
-        if self.sampled - self.mappings_read > MAPPINGS_EVERY {
+        let calls = self.cost(Class::Stacks).calls;
+        if self.missed && self.sampled - self.mappings_read > MAPPINGS_EVERY {
+            self.missed = false;
             self.mappings_read = self.sampled;
             if let Ok(maps) = Maps::read(self.pid) {
                 self.sampler.set_mappings(Mappings::new(maps.anonymous));
@@ -282,8 +287,9 @@ impl Session {
         }
         let result = self.attempts(tries.max(1));
         result.map_err(|error| read_error(self.pid, error))?;
+        self.missed |= self.cost(Class::Stacks).calls - calls > 1;
         self.rest
-            .read(self.pending.is_empty() && self.sampler.lists_cut().is_none());
+            .keep(self.pending.is_empty() && self.sampler.lists_cut().is_none());
         // A thread that has ended keeps nothing.
         if self.stacks.len() > 2 * self.sampler.threads().len() + 16 {
             self.stacks.retain(|stack| stack.current);
@@ -299,7 +305,7 @@ impl Session {
     pub fn sample_of(&mut self, tstates: &[RemoteAddr], tries: usize) -> Result<(), Error> {
         self.sampled = Instant::now();
         self.sampler.begin();
-        self.rest.read(false);
+        self.rest.keep(false);
         for stack in &mut self.stacks {
             stack.current = false;
         }

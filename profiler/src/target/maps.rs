@@ -1,6 +1,6 @@
 //! The mappings of a process, and the files behind them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use procfs::FromBufRead;
 use procfs::process::{MMPermissions, MMapPath, MemoryMaps};
 
-use super::read_text;
+use super::{read_text, sparse};
 
 /// One file that is mapped into a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Maps {
     /// When the process is gone or the file may not be read.
     pub fn read(pid: i32) -> io::Result<Self> {
         // Not `Process::maps()`, which gives up at a path that is no UTF-8. Such a file is found
-        // by its inode ([`MappedFile::open`]).
+        // by its inode ([`MappedFile::symbols`]).
         let text = read_text(Path::new(&format!("/proc/{pid}/maps")))?;
         let mut maps = Self::default();
         for map in MemoryMaps::from_buf_read(text.as_bytes()).map_err(io_error)? {
@@ -136,7 +136,8 @@ impl MappedFile {
             .into_owned()
     }
 
-    /// The bytes of the file that is mapped: not of another one that has its path by now.
+    /// What symbols and sections are found by in the file that is mapped; the rest of it is
+    /// zeros ([`sparse`]). Not of another file that has its path by now.
     ///
     /// Paths in `maps` are relative to our root when the process shares our mount namespace
     /// and to its own root when not, so each way is tried and the inode compared. A file that
@@ -144,15 +145,31 @@ impl MappedFile {
     ///
     /// # Errors
     /// When no way leads to it.
-    pub fn open(&self, pid: i32) -> io::Result<Vec<u8>> {
+    pub fn symbols(&self, pid: i32) -> io::Result<Vec<u8>> {
+        self.read(pid, sparse::read)
+    }
+
+    /// The whole file: with debug information that may be a hundred megabytes.
+    ///
+    /// # Errors
+    /// As [`symbols`](Self::symbols).
+    pub fn whole(&self, pid: i32) -> io::Result<Vec<u8>> {
         self.head(pid, u64::MAX)
     }
 
-    /// The first bytes of the same file, at most `len`.
+    /// The first bytes of the file, at most `len`.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// As [`symbols`](Self::symbols).
     pub fn head(&self, pid: i32, len: u64) -> io::Result<Vec<u8>> {
+        self.read(pid, |file| {
+            let mut bytes = Vec::new();
+            file.take(len).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        })
+    }
+
+    fn read(&self, pid: i32, read: impl Fn(&File) -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
         let relative = self.path.strip_prefix("/").unwrap_or(&self.path);
         let mut candidates = vec![PathBuf::from(format!("/proc/{pid}/exe"))];
         if let Some(piece) = self.pieces.first() {
@@ -165,10 +182,8 @@ impl MappedFile {
         for candidate in candidates {
             match fs::metadata(&candidate) {
                 Ok(meta) if meta.ino() == self.inode && meta.is_file() => {
-                    let mut bytes = Vec::new();
-                    let file = fs::File::open(&candidate);
-                    match file.and_then(|file| file.take(len).read_to_end(&mut bytes)) {
-                        Ok(_) => return Ok(bytes),
+                    match File::open(&candidate).and_then(|file| read(&file)) {
+                        Ok(bytes) => return Ok(bytes),
                         Err(error) => last = error,
                     }
                 }

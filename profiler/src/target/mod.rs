@@ -4,7 +4,10 @@ pub mod maps;
 pub mod memory;
 pub mod pagemap;
 pub mod permission;
+pub(crate) mod rest;
 pub mod smaps;
+mod sparse;
+pub(crate) mod taskstats;
 pub mod threads;
 
 use std::fs;

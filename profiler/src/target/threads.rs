@@ -95,3 +95,10 @@ pub fn is_running(pid: i32, tid: i32) -> Option<bool> {
     let state = stat.rsplit_once(") ")?.1.chars().next()?;
     Some(state == 'R')
 }
+
+/// Whether all threads of a process sleep, as each was when it was looked at.
+pub(crate) fn all_sleep(pid: i32) -> bool {
+    let tids = tids(pid);
+    let mut running = tids.iter().map(|tid| is_running(pid, *tid));
+    !tids.is_empty() && running.all(|running| running == Some(false))
+}

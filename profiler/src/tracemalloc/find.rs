@@ -100,7 +100,7 @@ fn statics(pid: i32, maps: &Maps, runtime: RemoteAddr) -> Option<(MappedFile, St
         .iter()
         .filter(|file| file.executable)
         .find_map(|image| {
-            let bytes = image.open(pid).ok()?;
+            let bytes = image.symbols(pid).ok()?;
             let elf = ElfFile::parse(&bytes).ok()?;
             let pieces = image.pieces.iter().map(|p| (p.start, p.end, p.file_offset));
             let bias = elf.bias(&pieces.collect::<Vec<_>>()).ok()?;

@@ -3,6 +3,7 @@
 //! Only the headers are parsed up front. `goblin`'s whole-file parser would read and
 //! allocate every symbol, relocation and version entry of a file that may be hundreds of
 //! megabytes; here `goblin` decodes single headers and tables are looked through lazily.
+//! A caller that wants symbols and sections alone need not even read the rest ([`parts`]).
 //!
 //! The file may be stripped of its symbols (Debian), of its section headers (`sstrip`), or
 //! cut short. What is missing makes an answer `None`; only a file that cannot be an image
@@ -11,6 +12,7 @@
 mod bias;
 mod build_id;
 mod bytes;
+pub mod parts;
 mod symbols;
 
 use goblin::container::{Container, Ctx, Endian};

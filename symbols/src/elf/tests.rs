@@ -159,6 +159,34 @@ fn either_hash_table_gives_the_length_of_a_stripped_dynsym() {
 }
 
 #[test]
+fn the_parts_are_all_that_symbols_need() {
+    let (file, ..) = image();
+    let mut sparse = vec![0; file.len()];
+    let mut take = |part: std::ops::Range<u64>| {
+        let part = usize::try_from(part.start).unwrap()..usize::try_from(part.end).unwrap();
+        sparse[part.clone()].copy_from_slice(&file[part]);
+    };
+    take(0..parts::HEADER_BYTES);
+    parts::headers(&file)
+        .unwrap()
+        .into_iter()
+        .for_each(&mut take);
+    let elf = ElfFile::parse(&file).unwrap();
+    elf.symbol_parts().unwrap().into_iter().for_each(&mut take);
+    assert_ne!(sparse, file, "hash tables and tags are left out");
+    let parsed = ElfFile::parse(&sparse).unwrap();
+    let names = ["_PyRuntime", "arenas", "other"];
+    assert_eq!(parsed.symbols(&names), elf.symbols(&names));
+    assert_eq!(parsed.section(".PyRuntime"), elf.section(".PyRuntime"));
+    assert_eq!(parsed.build_id(), elf.build_id());
+    // Without section headers only the dynamic section leads to symbols.
+    let mut stripped = file;
+    stripped[40..48].fill(0);
+    let elf = ElfFile::parse(&stripped).unwrap();
+    assert_eq!(elf.symbol_parts(), None);
+}
+
+#[test]
 fn refuses_what_is_not_an_image() {
     let (file, ..) = image();
     let with = |at: usize, value: u8| {

@@ -1,7 +1,7 @@
 //! The end of a recording: the report, the honest line, the hottest functions.
 
 use std::fs;
-use std::io::{self, Seek};
+use std::io::{self, BufWriter, Seek};
 
 use onlooker_flamegraph::By;
 
@@ -55,11 +55,13 @@ pub(super) fn finish(plan: Plan, mut spool: Spooled) -> Result<(), Error> {
     if let Some(line) = onlooker_flamegraph::asleep_line(&tables, selection) {
         eprintln!("onlooker: {line}");
     }
+    // A table is many small pieces.
+    let mut out = BufWriter::new(io::stderr().lock());
     match stops {
         Some(Stops::Growth { .. }) => {
-            report::print_sites(&tables, By::default(), HOTTEST, &mut io::stderr());
+            report::print_sites(&tables, By::default(), HOTTEST, &mut out);
         }
-        _ => report::print_hottest(&tables, selection, HOTTEST, &mut io::stderr()),
+        _ => report::print_hottest(&tables, selection, HOTTEST, &mut out),
     }
     Ok(())
 }
