@@ -1,10 +1,12 @@
 """What is measured. Each function is a part of the table."""
 
+import functools
 import time
 from statistics import median
 
 import targets
 import tools
+import windows
 from targets import Target
 
 
@@ -48,33 +50,38 @@ def cpu_of(tool, pid, seconds):
 
 
 def slowed(table, plan):
-    """Two targets take turns with the same work, one watched and one not."""
-    rounds, turns = (7, 150_000) if plan.quick else (21, 400_000)
     for depth in (20, 1000):
         for tool, python in plan.pairs("Onlooker", "py-spy", "Tachyon"):
 
             def action():
-                ratios = []
-                with Target(python, "calls.py", depth, "turns", turns) as alone, \
-                        Target(python, "calls.py", depth, "turns", turns) as watched:
-                    watcher = tools.start(tool, watched.pid)
-                    end = time.monotonic() + (5 if plan.quick else 20)
-                    # The first one lets the profiler start.
-                    took(watched)
-                    time.sleep(1.0)
-                    while len(ratios) < rounds and (not ratios or time.monotonic() < end):
-                        before = took(alone)
-                        ratios.append(2 * took(watched) / (before + took(alone)))
-                    tools.end(watcher)
-                return "%+.1f %%" % (100 * (median(ratios) - 1)), "median of %d" % len(ratios)
+                work = python, "calls.py", (depth, "turns", 60_000)
+                command = functools.partial(tool.command, rate=1000, seconds=60)
+                return windows.slowed(*work, command, plan.windows).row()
 
             table.measure("target slower, 1 kHz, depth %d" % depth, tool, action)
 
 
-def took(target):
-    """Seconds that it takes for its work now."""
-    target.go()
-    return float(target.line())
+# What, what it does for it, program, arguments; nobody watches where there are no words.
+MODES = (
+    ("by nobody: what chance does", None, "calls.py", (20, "turns", 60_000)),
+    ("-r 1000", ("-r", "1000"), "calls.py", (20, "turns", 60_000)),
+    ("--exact -r 100", ("--exact", "-r", "100"), "calls.py", (20, "turns", 60_000)),
+    ("by nobody, growing", None, "grow.py", ("records",)),
+    ("--growth, a cache of records", ("--growth",), "grow.py", ("records",)),
+    ("--growth, nothing but new pages", ("--growth",), "grow.py", ("pages",)),
+)
+
+
+def modes(table, plan):
+    """Onlooker's own ways to watch, beside nobody."""
+    for what, words, program, arguments in MODES:
+        for tool, python in plan.pairs("Onlooker"):
+
+            def action():
+                command = words and functools.partial(tool.watch, words=words)
+                return windows.slowed(python, program, arguments, command, plan.windows).row()
+
+            table.measure("target slower, %s" % what, tool, action)
 
 
 # What, program, arguments that a run of so many seconds gets.
@@ -138,5 +145,5 @@ def share(table, plan):
         table.measure("half the time in tiny calls, shown as", tool, action)
 
 
-ALL = {"rates": rates, "cpu": own_cpu, "slowed": slowed, "impossible": impossible,
-       "share": share}
+ALL = {"rates": rates, "cpu": own_cpu, "slowed": slowed, "modes": modes,
+       "impossible": impossible, "share": share}

@@ -31,9 +31,8 @@ def run(command, limit, environment=None):
                           timeout=limit, env=environment, stdin=subprocess.DEVNULL)
 
 
-def start(tool, pid):
-    """A profiler at 1 kHz that is there until `end`."""
-    command, environment = tool.command(pid, 1000, 60)
+def start(command, environment):
+    """A profiler that is there until `end`."""
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                             stdin=subprocess.DEVNULL, env=environment)
 
@@ -90,6 +89,11 @@ class Onlooker:
     def command(self, pid, rate, seconds):
         return [self.program, "record", "-p", str(pid), "-r", str(rate), "-d", str(seconds),
                 "-f", "raw", "-o", self.path], None
+
+    def watch(self, pid, words):
+        """A recording with these words, which ends when it is told to."""
+        return [self.program, "record", "-p", str(pid), *words, "-o",
+                os.path.join(WORK, "onlooker.olk")], None
 
     def record(self, pid, rate, seconds):
         command, environment = self.command(pid, rate, seconds)
@@ -207,9 +211,11 @@ class Tachyon:
         return (os.path.basename(parts[0]), parts[1]) if len(parts) == 3 else None
 
 
-def install():
-    """The profilers that there are, and why the others are not."""
+def install(peers):
+    """The profilers that there are, and why the others are not; without `peers` ours alone."""
     os.makedirs(WORK, exist_ok=True)
+    if not peers:
+        return {Onlooker.name: Onlooker()}, {}
     if not os.path.exists(os.path.join(VENV, "bin", "py-spy")):
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
         subprocess.run([os.path.join(VENV, "bin", "pip"), "install", "-q", "py-spy",

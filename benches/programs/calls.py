@@ -2,12 +2,13 @@
 
 usage: calls.py [DEPTH] [turns TURNS]      (default: 20)
 
-With `turns` it does so much work for each line that it reads, and prints how many seconds that took.
+With `turns` it does so much work in each slice that it is asked for (`slices.py`).
 """
 
 import signal
 import sys
-import time
+
+import slices
 
 
 def one(n):
@@ -43,8 +44,4 @@ if turns < 0:
     print("ready", flush=True)
     deep(depth, turns)
 else:
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        deep(depth, turns)
-        print(time.perf_counter() - start, flush=True)
+    slices.serve(lambda: deep(depth, turns))
