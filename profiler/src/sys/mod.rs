@@ -13,6 +13,7 @@ pub mod pagemap;
 pub mod perf;
 pub mod ptrace;
 mod ring;
+pub mod slice;
 pub mod urgent;
 
 use std::io;

@@ -79,6 +79,10 @@ impl Family {
                 | Error::NoProcess { .. }
                 | Error::Zombie { .. },
             ) => member.phase = next((wait * 3 / 2).min(LAST_RETRY)),
+            // An exec between two looks leaves nothing where the first look found something.
+            Some(Error::Read { .. }) if age < BECOMES_PYTHON => {
+                member.phase = next((wait * 3 / 2).min(LAST_RETRY));
+            }
             Some(error) => {
                 member.phase = Phase::Refused;
                 let told = (target::executable(pid), error.exit_code());
