@@ -137,7 +137,7 @@ impl MappedFile {
     }
 
     /// What symbols and sections are found by in the file that is mapped; the rest of it is
-    /// zeros ([`sparse`]). Not of another file that has its path by now.
+    /// zeros (`sparse.rs`). Not of another file that has its path by now.
     ///
     /// Paths in `maps` are relative to our root when the process shares our mount namespace
     /// and to its own root when not, so each way is tried and the inode compared. A file that
