@@ -9,12 +9,13 @@ use std::rc::Rc;
 
 use fake::{Fake, Placement, Spec, ThreadSpec, all_builds, mixed, plain};
 use onlooker_unwinder::datastack::ChunkKind;
+use onlooker_unwinder::frames::Cut;
 use onlooker_unwinder::layout::Frames;
 use onlooker_unwinder::memory::{
     Class, ReadError, ReadMemory, RecordedMemory, RemoteAddr, Segment,
 };
 use onlooker_unwinder::plan::Purpose;
-use onlooker_unwinder::sampler::Sampler;
+use onlooker_unwinder::sampler::{Outcome, Sampler};
 
 /// Memory in which a word changes as soon as it was read whole for the first time.
 struct Moving {
@@ -205,5 +206,24 @@ fn what_is_read_once_belongs_to_the_attempt_or_it_is_none() {
             frames.len() - 1,
             "{version}"
         );
+    }
+}
+
+#[test]
+fn a_thread_state_that_is_given_up_behind_its_stack_has_no_stack() {
+    for build in with_chunks() {
+        let fake = Fake::new(&build, &Spec::threads(vec![ThreadSpec::new(plain(400))]));
+        let (mut sampler, change) = alone(&fake);
+        // The attempts behind the first have its frames, but it is no thread of the interpreter.
+        let tstate = sampler.threads()[0].tstate;
+        let interp = tstate.offset(build.layout.thread.interp).unwrap();
+        change.set(Some((interp, 0x1000)));
+        let version = build.layout.version;
+        assert_eq!(sampler.sample_some(&[0], 10), Ok(1), "{version}");
+        assert!(sampler.threads()[0].is_whole(), "{version}");
+        assert_eq!(sampler.sample_some(&[0], 10), Ok(1), "{version}");
+        let thread = &sampler.threads()[0];
+        let cut = Some(Outcome::Cut(Cut::Thread));
+        assert_eq!((thread.outcome, thread.frames.len()), (cut, 0), "{version}");
     }
 }

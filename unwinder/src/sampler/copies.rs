@@ -172,10 +172,13 @@ impl<M: ReadMemory> Sampler<M> {
         if thread.copies < 2 {
             return;
         }
+        let depth = thread.frames.len();
         let (answer, below) = match thread.shown {
-            // That was judged along the same links.
-            Some(shown) => (Answer::Same, shown.below),
-            None => self.judge_frames(index),
+            // That was judged along the same links, where the walk came as far.
+            Some(shown) if shown.below.is_none_or(|below| below.at < depth) => {
+                (Answer::Same, shown.below)
+            }
+            _ => self.judge_frames(index),
         };
         let agree = answer == Answer::Same
             && below
