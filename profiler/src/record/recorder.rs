@@ -23,7 +23,7 @@ const MAX_CACHED_LOCATIONS: u32 = 1 << 20;
 /// A batch is handed over when it has so many samples or frames, or is so old.
 const BATCH_SAMPLES: usize = 4096;
 const BATCH_FRAMES: usize = 1 << 18;
-const BATCH_NS: u64 = 1_000_000_000;
+const BATCH_NS: u64 = 200_000_000;
 
 /// A recording that is being made, seen from the sampling thread.
 pub struct Recorder {

@@ -5,7 +5,7 @@
 //! worth.
 
 use onlooker_symbols::names::CodeTable;
-use onlooker_unwinder::frames::{Cut, is_entry};
+use onlooker_unwinder::frames::is_entry;
 use onlooker_unwinder::layout::{FrameRoot, Frames, Layout, owner};
 use onlooker_unwinder::sampler::Thread;
 
@@ -24,33 +24,38 @@ pub(super) struct Evidence<'a> {
     pub(super) new_codes: bool,
 }
 
-/// A check: whether the stack passes.
-type Check = fn(&Evidence<'_>) -> bool;
+/// A check.
+pub(super) struct Check {
+    /// What a stack is marked with when it fails. README.md says what it means.
+    pub(super) reason: &'static str,
+    /// Whether what fails has parts of two stacks. Its like would be found again as long as what is
+    /// left of the older one stands there.
+    pub(super) of_two: bool,
+    /// Whether the stack passes.
+    passes: fn(&Evidence<'_>) -> bool,
+}
 
-/// The checks in the order in which they are made, with the reason that a stack is marked with
-/// when it fails. What a reason means is documented in the README.
-pub(super) const CHECKS: &[(&str, Check)] = &[
-    ("moved", one_window),
-    ("code", known_code),
-    ("instruction", instructions_in_code),
-    ("gap", frames_adjacent),
-    ("root", ends_at_a_root),
-    ("changed", still_the_same),
+const fn check(reason: &'static str, of_two: bool, passes: fn(&Evidence<'_>) -> bool) -> Check {
+    Check {
+        reason,
+        of_two,
+        passes,
+    }
+}
+
+/// The checks in the order in which they are made.
+pub(super) const CHECKS: &[Check] = &[
+    check("moved", false, one_window),
+    check("code", false, known_code),
+    check("instruction", true, instructions_in_code),
+    check("gap", true, frames_adjacent),
+    check("root", true, ends_at_a_root),
+    check("changed", false, still_the_same),
 ];
 
 /// The first check that a stack fails.
-pub(super) fn first_failure(evidence: &Evidence<'_>) -> Option<&'static str> {
-    CHECKS
-        .iter()
-        .find(|(_, check)| !check(evidence))
-        .map(|(reason, _)| *reason)
-}
-
-/// Whether a stack that fails for this reason has parts of two. Its like would be found again as long
-/// as what is left of the older one stands there.
-pub(super) fn is_of_two(reason: &str) -> bool {
-    let cuts = [Cut::Torn, Cut::Chunks].map(Cut::name);
-    ["instruction", "gap", "root"].contains(&reason) || cuts.contains(&reason)
+pub(super) fn first_failure(evidence: &Evidence<'_>) -> Option<&'static Check> {
+    CHECKS.iter().find(|check| !(check.passes)(evidence))
 }
 
 /// All of its memory came from one call. What a second call fetched belongs to a later instant.

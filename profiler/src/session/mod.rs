@@ -428,13 +428,14 @@ impl Session {
             calls: self.sampler.calls_of(index),
             new_codes,
         };
-        stack.trust = match thread.outcome {
-            Some(Outcome::Cut(cut)) => Trust::Cut(cut),
+        let (trust, of_two) = match thread.outcome {
+            Some(Outcome::Cut(cut)) => (Trust::Cut(cut), matches!(cut, Cut::Torn | Cut::Chunks)),
             _ => match checks::first_failure(&evidence) {
-                Some(reason) => Trust::Unverified(reason),
-                None => Trust::Verified,
+                Some(check) => (Trust::Unverified(check.reason), check.of_two),
+                None => (Trust::Verified, false),
             },
         };
+        stack.trust = trust;
         // A stack that moves is read several times in one call; one that rests is compared with
         // itself.
         stack.calm = if stack.resolved.changed {
@@ -447,9 +448,8 @@ impl Session {
             (true, true) => FAST_COPIES,
             (true, false) => COPIES,
         };
-        let trust = stack.trust;
         self.sampler.read_copies(index, copies);
-        if trust.reason().is_some_and(checks::is_of_two) {
+        if of_two {
             self.sampler.seek_another(index);
         }
         trust == Trust::Verified

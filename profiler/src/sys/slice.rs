@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::check;
 
 /// Asks for short turns on a CPU, for the calling thread and those that it starts: whoever has less
-/// to do in a turn has it sooner (EEVDF, Linux 6.12 and newer; 0.1 to 100 ms, `sched(7)`). Older
+/// to do in a turn has it sooner (EEVDF, Linux 6.12 and newer; 0.1 to 100 ms, `__setparam_fair` in `kernel/sched/fair.c`). Older
 /// kernels do nothing with it. Neither its policy nor its nice value changes.
 ///
 /// # Errors

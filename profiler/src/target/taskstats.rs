@@ -36,6 +36,8 @@ const REQUEST: u16 = 1;
 const MESSAGE_HEADER: usize = 16;
 const HEADERS: usize = MESSAGE_HEADER + 4;
 const ATTRIBUTE_HEADER: usize = 4;
+/// No question has more.
+const QUESTION_BYTES: usize = 64;
 /// What is asked for has some hundred bytes.
 const ANSWER_BYTES: usize = 4096;
 
@@ -113,19 +115,21 @@ impl TaskStats {
     ) -> Option<&'a [u8]> {
         let attribute_bytes = ATTRIBUTE_HEADER + value.len();
         let bytes = HEADERS + attribute_bytes.next_multiple_of(4);
-        let mut question = Vec::with_capacity(bytes);
-        question.extend(u32::try_from(bytes).ok()?.to_le_bytes());
-        question.extend(self.family.to_le_bytes());
-        question.extend(REQUEST.to_le_bytes());
-        // No number and no sender: there is one question at a time.
-        question.extend([0; 8]);
-        question.extend([command, 1, 0, 0]);
-        question.extend(u16::try_from(attribute_bytes).ok()?.to_le_bytes());
-        question.extend(kind.to_le_bytes());
-        question.extend(value);
-        question.resize(bytes, 0);
+        let mut question = [0; QUESTION_BYTES];
+        let mut put = |at: usize, part: &[u8]| {
+            question.get_mut(at..at + part.len())?.copy_from_slice(part);
+            Some(())
+        };
+        put(0, &u32::try_from(bytes).ok()?.to_le_bytes())?;
+        put(4, &self.family.to_le_bytes())?;
+        put(6, &REQUEST.to_le_bytes())?;
+        // No number and no sender at 8: there is one question at a time.
+        put(MESSAGE_HEADER, &[command, 1])?;
+        put(HEADERS, &u16::try_from(attribute_bytes).ok()?.to_le_bytes())?;
+        put(HEADERS + 2, &kind.to_le_bytes())?;
+        put(HEADERS + ATTRIBUTE_HEADER, value)?;
         let socket = self.socket.as_raw_fd();
-        send(socket, &question, MsgFlags::empty()).ok()?;
+        send(socket, question.get(..bytes)?, MsgFlags::empty()).ok()?;
         let got = recv(socket, buf, MsgFlags::MSG_DONTWAIT).ok()?;
         let answer = buf.get(..got)?;
         // Else it is an error.

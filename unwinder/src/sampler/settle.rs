@@ -6,10 +6,10 @@
 //! state top | state top | state top | … | rest of the stack
 //! └ attempt ─┘ and its later copies ┘
 //! ```
-//! An attempt is good when the top is the same in the next one (and, where there is time for it,
-//! in a second copy right behind the first: two distances, so that a program whose turns take as
-//! long as one of them does not look as if it stood still). Whether it is, is seen without a walk,
-//! along the links of its frames. So a new attempt costs two segments and no call.
+//! An attempt is good when it shows the stack below the newest frame of the instant that is wanted:
+//! links that are proven, or the same in its later copies (`copies.rs`; two distances where there is
+//! time, so that a program whose turns take as long as one of them does not look as if it stood
+//! still). Whether it is, is seen without a walk. So a new attempt costs two segments and no call.
 //! What is left of a call when one was good serves the tries of the same sample; where as many
 //! samples are wanted as there can be, also the next samples, each of an instant of its own.
 //!
