@@ -19,13 +19,16 @@ pub struct Function {
 impl Function {
     /// Whether the interpreter itself calls it before any program runs: what stands on such a
     /// function was pushed before there was an oracle. Programs call these too, but then there
-    /// is a frame below.
+    /// is a frame below. The codecs are those of `sys.stdin`, `stdout` and `stderr`
+    /// (`create_stdio`, `Python/pylifecycle.c`).
     fn starts_up(&self) -> bool {
         let file = self.filename.as_str();
         file.starts_with("<frozen importlib.")
             || matches!(file, "<frozen zipimport>" | "<frozen getpath>")
             || file.starts_with("<frozen encodings")
-            || file.ends_with("/encodings/__init__.py")
+            || file.contains("/encodings/")
+            || file == "<frozen codecs>"
+            || self.file() == "codecs.py"
     }
 
     /// Whether it is called wherever the program happens to be when an object dies.
@@ -348,11 +351,24 @@ mod tests {
     #[test]
     fn what_ran_before_the_oracle_is_set_apart() {
         let mut oracle = pairs();
-        let mut bootstrap = function("_find_and_load");
-        bootstrap.filename = "<frozen importlib._bootstrap>".to_owned();
-        let id = oracle.id(bootstrap);
         let mut tally = Tally::default();
-        tally.add(&oracle, &[id]);
-        assert_eq!((tally.outside, tally.stacks, tally.steps), (1, 0, 0));
+        for (name, filename) in [
+            ("_find_and_load", "<frozen importlib._bootstrap>"),
+            ("IncrementalEncoder.__init__", "<frozen codecs>"),
+            (
+                "IncrementalDecoder.__init__",
+                "/usr/lib/python3.8/codecs.py",
+            ),
+            (
+                "search_function",
+                "/usr/lib/python3.8/encodings/__init__.py",
+            ),
+        ] {
+            let mut starts = function(name);
+            starts.filename = filename.to_owned();
+            let id = oracle.id(starts);
+            tally.add(&oracle, &[id]);
+        }
+        assert_eq!((tally.outside, tally.stacks, tally.steps), (4, 0, 0));
     }
 }
