@@ -29,7 +29,7 @@ struct Index {
     pieces: Vec<Piece>,
     /// Second and third copies.
     copies: [Vec<Piece>; MAX_COPIES - 1],
-    /// Calls that read bytes of this group.
+    /// Calls that read first copies of this group.
     calls: u32,
     /// Whether some slot of the plan came back short.
     short: bool,
@@ -192,7 +192,7 @@ impl Snapshot {
                 self.groups.resize_with(group + 1, Index::default);
             }
             let index = &mut self.groups[group];
-            if counted != Some(group) {
+            if slot.copy == 0 && counted != Some(group) {
                 counted = Some(group);
                 index.calls += 1;
             }
@@ -254,13 +254,20 @@ impl Snapshot {
         }
     }
 
+    /// Forgets the later copies of one group.
+    pub(crate) fn forget_copies(&mut self, group: Group) {
+        if let Some(index) = self.groups.get_mut(group.index()) {
+            index.copies.iter_mut().for_each(Vec::clear);
+        }
+    }
+
     /// How many bytes were copied.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.filled
     }
 
-    /// How many calls read bytes of this group. One means: a single short window.
+    /// How many calls read first copies of this group. One means: a single short window.
     #[must_use]
     pub fn calls(&self, group: Group) -> u32 {
         self.groups.get(group.index()).map_or(0, |i| i.calls)

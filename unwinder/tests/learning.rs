@@ -20,9 +20,9 @@ impl Changing {
     fn new(build: &fake::Build, count: usize) -> Self {
         let spec = Spec::threads(vec![ThreadSpec::new(plain(30)).heap_stride(PAGE)]);
         let mut fake = Fake::new(build, &spec);
-        let back = match build.layout.frames {
-            Frames::Objects(frame) => frame.back,
-            Frames::Interpreter(frame) => frame.previous,
+        let (back, state) = match build.layout.frames {
+            Frames::Objects(frame) => (frame.back, Some((frame.state, frame.running[0]))),
+            Frames::Interpreter(frame) => (frame.previous, None),
         };
         fake.arena.new_mapping();
         let caller = fake.threads[0].frames[1].addr.0;
@@ -30,6 +30,9 @@ impl Changing {
             .map(|_| {
                 let addr = fake.arena.alloc(PAGE, PAGE);
                 fake.arena.put_u64(RemoteAddr(addr.0 + back), caller);
+                if let Some((offset, runs)) = state {
+                    fake.arena.put_u8(RemoteAddr(addr.0 + offset), runs);
+                }
                 addr
             })
             .collect();

@@ -7,7 +7,7 @@ mod fake;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use fake::{Fake, Placement, Spec, ThreadSpec, all_builds, mixed, plain};
+use fake::{Fake, PAGE, Placement, Spec, ThreadSpec, all_builds, mixed, plain};
 use onlooker_unwinder::datastack::ChunkKind;
 use onlooker_unwinder::frames::Cut;
 use onlooker_unwinder::layout::Frames;
@@ -225,5 +225,67 @@ fn a_thread_state_that_is_given_up_behind_its_stack_has_no_stack() {
         let thread = &sampler.threads()[0];
         let cut = Some(Outcome::Cut(Cut::Thread));
         assert_eq!((thread.outcome, thread.frames.len()), (cut, 0), "{version}");
+    }
+}
+
+/// A thread whose frame objects lie on pages of their own, so that a plan has each only once; and
+/// one frame more, which calls nothing yet.
+fn scattered(build: &fake::Build) -> Option<(Fake, RemoteAddr)> {
+    let Frames::Objects(frame) = build.layout.frames else {
+        return None;
+    };
+    let thread = ThreadSpec::new(plain(40)).heap_stride(PAGE);
+    let mut fake = Fake::new(build, &Spec::threads(vec![thread]));
+    fake.arena.new_mapping();
+    let fresh = fake.arena.alloc(PAGE, PAGE);
+    let caller = fake.threads[0].frames[1];
+    fake.arena
+        .put_u64(RemoteAddr(fresh.0 + frame.back), caller.addr.0);
+    fake.arena
+        .put_u64(RemoteAddr(fresh.0 + frame.code), caller.code.0);
+    fake.arena
+        .put_u8(RemoteAddr(fresh.0 + frame.state), frame.running[0]);
+    Some((fake, fresh))
+}
+
+#[test]
+fn a_frame_that_the_plan_lacks_is_of_the_instant_when_all_are_seen_again() {
+    for (fake, fresh) in all_builds().iter().filter_map(scattered) {
+        let (mut sampler, _) = moving(&fake);
+        sampler.sample_some(&[0], 1).unwrap();
+        let link = fake.link(0, 0);
+        let memory = &mut sampler.memory_mut().inner_mut().memory;
+        memory.insert(link, &fresh.0.to_le_bytes());
+        let before = sampler.cost(Class::Stacks);
+        assert_eq!(sampler.sample_some(&[0], 1), Ok(1));
+        let thread = &sampler.threads()[0];
+        assert!(thread.is_whole() && thread.frames[1].addr == fresh);
+        assert_eq!(thread.copies_agree, Some(true));
+        assert!(sampler.calls_of(0) == 2 && sampler.is_one_window(0));
+        // The plan, what it lacked, and all again.
+        assert_eq!(sampler.cost(Class::Stacks).since(before).calls, 3);
+    }
+}
+
+#[test]
+fn a_frame_object_that_was_popped_before_it_is_seen_again_is_noticed() {
+    for build in all_builds() {
+        let (Some((fake, _)), Frames::Objects(frame)) = (scattered(&build), build.layout.frames)
+        else {
+            continue;
+        };
+        for n in [0, 1, 3] {
+            let (mut sampler, change) = moving(&fake);
+            // It keeps its code and, for a while, its link.
+            let last = fake.threads[0].frames[n].addr.0 + frame.state;
+            let popped = u64::from(frame.running[1] + 1) << 56;
+            change.set(Some((RemoteAddr(last - 7), popped)));
+            sampler.sample_some(&[0], 1).unwrap();
+            assert_eq!(change.get(), None, "it was popped");
+            let thread = &sampler.threads()[0];
+            assert!(thread.is_whole(), "as it was read first");
+            let version = build.layout.version;
+            assert_eq!(thread.copies_agree, Some(false), "{version} frame {n}");
+        }
     }
 }

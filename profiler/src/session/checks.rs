@@ -17,8 +17,8 @@ pub(super) struct Evidence<'a> {
     pub(super) resolved: &'a Resolved,
     pub(super) layout: &'a Layout,
     pub(super) codes: &'a CodeTable,
-    /// Calls that read the thread's memory.
-    pub(super) calls: u32,
+    /// Whether one call read the thread's memory, or others read it again.
+    pub(super) one_window: bool,
     /// Whether the names of this sample were read after its stack: then they may belong to a
     /// code object that came later.
     pub(super) new_codes: bool,
@@ -58,9 +58,10 @@ pub(super) fn first_failure(evidence: &Evidence<'_>) -> Option<&'static Check> {
     CHECKS.iter().find(|check| !(check.passes)(evidence))
 }
 
-/// All of its memory came from one call. What a second call fetched belongs to a later instant.
+/// All of its memory came from one call, or was read again when it had come. What a second call
+/// fetched belongs to a later instant.
 fn one_window(evidence: &Evidence<'_>) -> bool {
-    evidence.calls <= 1
+    evidence.one_window
 }
 
 /// Every code object was known before the stack was read and still is the same after it: only

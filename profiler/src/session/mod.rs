@@ -362,7 +362,7 @@ impl Session {
             for index in &self.pending {
                 // The code of a stack that is taken again anyhow is not asked for.
                 let agree = self.sampler.threads()[*index].copies_agree != Some(false);
-                if last_try || agree && self.sampler.calls_of(*index) <= 1 {
+                if last_try || agree && self.sampler.is_one_window(*index) {
                     let stack = &self.stacks[self.places[*index]];
                     stack.resolved.want(&mut self.codes);
                 }
@@ -425,7 +425,7 @@ impl Session {
             resolved: &stack.resolved,
             layout: self.sampler.layout(),
             codes: &self.codes,
-            calls: self.sampler.calls_of(index),
+            one_window: self.sampler.is_one_window(index),
             new_codes,
         };
         let (trust, of_two) = match thread.outcome {

@@ -12,6 +12,19 @@ pub(crate) fn needed(layout: &ObjectFrame) -> (u64, u64) {
     (from, to - from)
 }
 
+/// Whether the frame whose needed bytes these are can stand on a stack: it runs, or has been pushed
+/// and not begun. One that was popped keeps its code and, for a while, its link.
+pub(crate) fn is_live(bytes: &[u8], layout: &ObjectFrame) -> bool {
+    let (from, _) = needed(layout);
+    runs(bytes, layout) || i32_at(bytes, layout.lasti - from).is_some_and(|lasti| lasti < 0)
+}
+
+fn runs(bytes: &[u8], layout: &ObjectFrame) -> bool {
+    let (from, _) = needed(layout);
+    let state = u8_at(bytes, layout.state - from);
+    state.is_some_and(|state| layout.running.contains(&state))
+}
+
 pub(super) fn walk<L: Lookup>(
     view: &L,
     layout: &ObjectFrame,
@@ -20,7 +33,7 @@ pub(super) fn walk<L: Lookup>(
     known: &mut Known,
 ) -> Progress {
     let (from, len) = needed(layout);
-    let mut runs = true;
+    let mut is_root = true;
     while !cursor.next.is_null() {
         if let Some(end) = cursor.check() {
             return end;
@@ -39,14 +52,16 @@ pub(super) fn walk<L: Lookup>(
             instr: i64::from(lasti.saturating_mul(layout.lasti_unit)).cast_unsigned(),
             owner: owner::THREAD,
         };
+        if !is_live(bytes, layout) {
+            return Progress::Cut(Cut::Torn);
+        }
         // A frame that was popped has no caller either, until its memory is used again.
-        let state = u8_at(bytes, layout.state - from);
-        runs = state.is_some_and(|state| layout.running.contains(&state));
+        is_root = runs(bytes, layout);
         known.meet(&frame);
         frames.push(frame);
         cursor.follow(RemoteAddr(word(layout.back)));
     }
-    if runs {
+    if is_root {
         Progress::Root
     } else {
         Progress::Cut(Cut::Torn)

@@ -20,7 +20,7 @@ use crate::threads::{self, ThreadState};
 /// So far up in what is read again and again frames must be the same in all attempts.
 const JOINT_BYTES: u64 = 1 << 10;
 /// Frames outside the chunks that are so near the top must be in all copies.
-const MOVING_FRAMES: usize = 16;
+pub(super) const MOVING_FRAMES: usize = 16;
 
 /// What memory says of a frame of a stack.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -353,6 +353,7 @@ fn is_same(
 ) -> bool {
     let word = |offset: u64| u64_at(bytes, offset - from).unwrap_or_default();
     let (code, link, instr) = match &layout.frames {
+        Frames::Objects(layout) if !objects::is_live(bytes, layout) => return false,
         Frames::Objects(layout) => {
             let lasti = i32_at(bytes, layout.lasti - from).unwrap_or_default();
             let instr = i64::from(lasti.saturating_mul(layout.lasti_unit)).cast_unsigned();

@@ -128,7 +128,7 @@ impl<M: ReadMemory> Sampler<M> {
             }
             if runs <= TWICE_RUNS {
                 others(&mut |addr, len| fill.push(copy, Purpose::Frame, addr, len));
-            } else {
+            } else if let Frames::Interpreter(_) = &self.layout.frames {
                 self.newest_outside(thread, &mut |addr, len| {
                     fill.push(copy, Purpose::Frame, addr, len);
                 });

@@ -9,6 +9,7 @@
 //! thread states, with read-ahead ([`readahead`]).
 
 mod advance;
+mod again;
 mod aim;
 mod copies;
 mod lay_out;
@@ -182,10 +183,19 @@ impl<M: ReadMemory> Sampler<M> {
         !tstate.is_null() && self.holders.contains(&tstate)
     }
 
-    /// How many calls the stack of thread `index` took in the last sample.
+    /// How many calls the stack of thread `index` took in the last sample, without those that read
+    /// it again.
     #[must_use]
     pub fn calls_of(&self, index: usize) -> u32 {
         self.threads.get(index).map_or(0, |thread| thread.calls)
+    }
+
+    /// Whether what was read of thread `index` in the last sample can be of one instant: one call
+    /// read it, or others read it again.
+    #[must_use]
+    pub fn is_one_window(&self, index: usize) -> bool {
+        let again = self.threads.get(index).is_some_and(|thread| thread.again);
+        again || self.calls_of(index) <= 1
     }
 
     /// Takes one sample of all threads: the plan in one call, then all misses, until every
@@ -298,6 +308,9 @@ impl<M: ReadMemory> Sampler<M> {
             }
             self.fetch_misses()?;
         }
+        if self.threads.len() == 1 {
+            self.read_again(0)?;
+        }
         for index in 0..self.threads.len() {
             self.conclude(index);
         }
@@ -336,6 +349,9 @@ impl<M: ReadMemory> Sampler<M> {
             // What is left of the call would be walked with pieces of another instant.
             self.forget_attempts();
             self.fetch_misses()?;
+        }
+        if let &[index] = some {
+            self.read_again(index)?;
         }
         for index in some {
             self.conclude(*index);

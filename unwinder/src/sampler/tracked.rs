@@ -90,6 +90,9 @@ pub struct Thread {
     pub outcome: Option<Outcome>,
     /// Whether the copies of the top of its stack agreed; `None` where only one was read.
     pub copies_agree: Option<bool>,
+    /// Whether its frames were read again when all had been read. Where the copies agree, what was
+    /// read in several calls is of one instant nevertheless.
+    pub(super) again: bool,
     /// How many of its frames, from the outermost on, are as they were in its sample before.
     pub same: usize,
     /// Counts its samples.
@@ -136,6 +139,7 @@ impl Thread {
             frames: Vec::new(),
             outcome: None,
             copies_agree: None,
+            again: false,
             same: 0,
             sound: (0, 0),
             samples: 0,
@@ -175,6 +179,7 @@ impl Thread {
         self.chunk_error = None;
         self.outcome = None;
         self.copies_agree = None;
+        self.again = false;
         self.shown = None;
         // Where they are long, reading two takes as much time as three short ones.
         self.compared = self.copies.min(if self.top.sweeps() { 2 } else { u8::MAX });
