@@ -98,6 +98,24 @@ fn real_code_is_sampled_as_it_is() {
     });
 }
 
+/// Destructors run above the frame of a function that has returned, and bodies of classes above C
+/// code: neither looks like a stack that is torn, and none ends where C code stands.
+#[test]
+fn frames_that_are_no_link_any_more_are_told_from_missing_ones() {
+    matrix(|interpreter| {
+        let args = ["-r", "1000"];
+        let Some(checked) = selfcheck(interpreter, &args, &[&path("unlinked.py"), "2"]) else {
+            return;
+        };
+        let json = checked.json();
+        let stacks = figure(&json, "/edges/stacks");
+        assert!(stacks > 300, "{json}");
+        assert_eq!(figure(&json, "/edges/impossible"), 0, "{json:#}");
+        let gaps = json.pointer("/unverified/gap").and_then(Value::as_u64);
+        assert!(gaps.unwrap_or_default() * 50 <= stacks, "{json:#}");
+    });
+}
+
 /// Seventy kinds of calls, generators and calls made by C, in stacks that stand still: what is
 /// impossible there is a call that the oracle missed.
 #[test]

@@ -75,8 +75,7 @@ fn instructions_in_code(evidence: &Evidence<'_>) -> bool {
     !evidence.resolved.faults().instruction
 }
 
-/// Frames that are neighbours in a chunk lie side by side: a frame begins where the one that
-/// was pushed before it ends (`_PyThreadState_PushFrame`, `Python/pystate.c`).
+/// The frames of the chunks lie side by side, from the first slot on (`places.rs`).
 fn frames_adjacent(evidence: &Evidence<'_>) -> bool {
     !evidence.resolved.faults().gap
 }

@@ -4,6 +4,7 @@ mod attempts;
 mod checks;
 mod ending;
 mod labels;
+mod places;
 mod resolve;
 mod thread_names;
 mod tids;
@@ -347,10 +348,9 @@ impl Session {
     fn judge(&mut self, now: Instant, last_try: bool) -> Result<(), ReadError> {
         let mut unknown = false;
         for index in &self.pending {
-            let thread = &self.sampler.threads()[*index];
             let resolved = &mut self.stacks[self.places[*index]].resolved;
-            resolved.update(thread, &self.codes);
-            unknown |= resolved.faults().code;
+            resolved.update(&self.sampler, *index, &self.codes);
+            unknown |= resolved.faults().unknown;
         }
         let lately = |at: Option<Instant>, within| at.is_some_and(|at| now - at < within);
         let due = unknown
@@ -417,7 +417,7 @@ impl Session {
         let new_codes = codes_moved || stack.resolved.faults().code;
         if new_codes {
             let changed = stack.resolved.changed;
-            stack.resolved.update(thread, &self.codes);
+            stack.resolved.update(&self.sampler, index, &self.codes);
             stack.resolved.changed |= changed;
         }
         let evidence = Evidence {

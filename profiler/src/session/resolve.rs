@@ -9,23 +9,25 @@ use std::collections::VecDeque;
 
 use onlooker_symbols::names::{CodeSlot, CodeTable};
 use onlooker_unwinder::code::{CodeRange, Position};
-use onlooker_unwinder::datastack::Chunk;
 use onlooker_unwinder::frames::RawFrame;
 use onlooker_unwinder::layout::owner;
-use onlooker_unwinder::memory::RemoteAddr;
-use onlooker_unwinder::sampler::Thread;
+use onlooker_unwinder::memory::{ReadMemory, RemoteAddr};
+use onlooker_unwinder::sampler::Sampler;
 
 use super::StackFrame;
+use super::places::{End, Place, Places};
 
 /// What is wrong with a stack up to some link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Faults {
     /// An instruction lies outside of its code object.
     pub(super) instruction: bool,
-    /// Two neighbours in a chunk do not lie side by side.
+    /// A frame of a chunk does not begin where it must.
     pub(super) gap: bool,
     /// A code object is not known (yet, or it is none).
     pub(super) code: bool,
+    /// That, or the code object of a frame that is no link.
+    pub(super) unknown: bool,
 }
 
 /// What was found out about one link.
@@ -36,9 +38,10 @@ struct Link {
     shown: bool,
     /// Faults of this link and all older ones.
     faults: Faults,
-    /// The chunk of the newest chunk frame so far, and where the next frame in it begins.
-    chunk: RemoteAddr,
-    next: u64,
+    /// The newest chunk frame so far.
+    end: Option<End>,
+    /// A code object without which it cannot be judged.
+    wanted: RemoteAddr,
 }
 
 /// The resolved stack of one thread.
@@ -82,6 +85,9 @@ impl Resolved {
                 None if raw.code.is_null() => {}
                 None => codes.want(raw.code),
             }
+            if !link.wanted.is_null() {
+                codes.want(link.wanted);
+            }
         }
     }
 
@@ -94,9 +100,15 @@ impl Resolved {
         self.raw.truncate(len);
     }
 
-    /// Takes over the links of a thread's sample. Links from the first on whose code object is
+    /// Takes over the links of thread `index`'s sample. Links from the first on whose code object is
     /// not known are looked up again by the next update.
-    pub(super) fn update(&mut self, thread: &Thread, codes: &CodeTable) {
+    pub(super) fn update<M: ReadMemory>(
+        &mut self,
+        sampler: &Sampler<M>,
+        index: usize,
+        codes: &CodeTable,
+    ) {
+        let thread = &sampler.threads()[index];
         let (links, chunks) = (&thread.frames, &thread.chunks);
         // What the walk has compared need not be compared again.
         let compared = match thread.samples.checked_sub(self.samples) {
@@ -110,24 +122,30 @@ impl Resolved {
         let same = compared + rest.take_while(|(old, new)| old == new).count();
         self.changed = same < links.len() || same < self.raw.len();
         // A fault of a link is one of all newer ones.
-        let known = self.links[..same].partition_point(|link| !link.faults.code);
+        let known = self.links[..same].partition_point(|link| !link.faults.unknown);
         self.truncate(known);
+        let places = Places {
+            chunks,
+            codes,
+            code_at: &|frame| sampler.code_at(index, frame),
+        };
         for raw in links[..links.len() - known].iter().rev() {
-            let link = self.link(raw, chunks, codes);
+            let link = self.link(raw, &places);
             self.raw.push(*raw);
             self.links.push(link);
         }
     }
 
     /// Judges one more link.
-    fn link(&mut self, raw: &RawFrame, chunks: &[Chunk], codes: &CodeTable) -> Link {
+    fn link(&mut self, raw: &RawFrame, places: &Places<'_>) -> Link {
+        let codes = places.codes;
         let before = self.links.last().copied();
         let mut link = Link {
             slot: None,
             shown: false,
             faults: before.map(|b| b.faults).unwrap_or_default(),
-            chunk: before.map(|b| b.chunk).unwrap_or_default(),
-            next: before.map(|b| b.next).unwrap_or_default(),
+            end: before.and_then(|b| b.end),
+            wanted: RemoteAddr::NULL,
         };
         // An entry frame, or one that is being torn down: nothing to show.
         if raw.code.is_null() {
@@ -136,6 +154,7 @@ impl Resolved {
         link.slot = codes.slot(raw.code);
         let Some(slot) = link.slot else {
             link.faults.code = true;
+            link.faults.unknown = true;
             return link;
         };
         let code = codes.at(slot);
@@ -150,11 +169,21 @@ impl Resolved {
         };
         if let CodeRange::Inline { frame_words, .. } = code.header.range
             && raw.owner == owner::THREAD
-            && let Some(chunk) = chunks.iter().rev().find(|chunk| chunk.holds(raw.addr, 1))
+            && let Some(chunk) = places.chunk_of(raw.addr)
         {
-            link.faults.gap |= link.chunk == chunk.addr && link.next != raw.addr.0;
-            link.chunk = chunk.addr;
-            link.next = raw.addr.0.saturating_add(8 * frame_words);
+            match places.judge(raw.addr, chunk, link.end) {
+                Place::Right => {}
+                Place::Wrong => link.faults.gap = true,
+                Place::Unknown(wanted) => {
+                    link.faults.gap = true;
+                    link.faults.unknown = true;
+                    link.wanted = wanted;
+                }
+            }
+            link.end = Some(End {
+                chunk: places.chunks[chunk].addr,
+                next: raw.addr.0.saturating_add(8 * frame_words),
+            });
         }
         if let Some(lasti) = lasti {
             link.shown = true;

@@ -20,7 +20,7 @@ mod settle;
 mod tracked;
 
 use crate::frames::{Cut, RawFrame};
-use crate::layout::Layout;
+use crate::layout::{Frames, Layout};
 use crate::memory::{Class, Cost, Counting, Lookup, ReadError, ReadMemory, RemoteAddr};
 use crate::plan::{Group, Purpose, ReadPlan, Slot};
 use crate::snapshot::Snapshot;
@@ -196,6 +196,18 @@ impl<M: ReadMemory> Sampler<M> {
     pub fn is_one_window(&self, index: usize) -> bool {
         let again = self.threads.get(index).is_some_and(|thread| thread.again);
         again || self.calls_of(index) <= 1
+    }
+
+    /// The code object of what stands at `frame` as a frame of thread `index` (3.11+), link of its
+    /// stack or not, as far as the last sample has read it.
+    #[must_use]
+    pub fn code_at(&self, index: usize, frame: RemoteAddr) -> Option<RemoteAddr> {
+        let Frames::Interpreter(layout) = &self.layout.frames else {
+            return None;
+        };
+        let view = self.snapshot.view(Group::thread(index));
+        let word = view.u64(frame.offset(layout.code)?)?;
+        Some(RemoteAddr(word & !layout.code_tag_mask))
     }
 
     /// Takes one sample of all threads: the plan in one call, then all misses, until every
