@@ -116,6 +116,24 @@ fn frames_that_are_no_link_any_more_are_told_from_missing_ones() {
     });
 }
 
+/// A stack that runs over the end of a chunk: while that is given back, the thread state has the
+/// limit of the one and the top of the other.
+#[test]
+fn stacks_that_run_over_the_end_of_a_chunk_are_seen_whole() {
+    matrix(|interpreter| {
+        let args = ["-r", "500"];
+        let Some(checked) = selfcheck(interpreter, &args, &[&path("swings.py"), "2"]) else {
+            return;
+        };
+        let json = checked.json();
+        assert!(figure(&json, "/verified") > 100, "{json}");
+        assert_eq!(figure(&json, "/edges/impossible"), 0, "{json:#}");
+        let unverified = json["unverified"].as_object().expect("by reason");
+        let unverified: u64 = unverified.values().filter_map(Value::as_u64).sum();
+        assert!(unverified * 20 <= figure(&json, "/verified"), "{json:#}");
+    });
+}
+
 /// Seventy kinds of calls, generators and calls made by C, in stacks that stand still: what is
 /// impossible there is a call that the oracle missed.
 #[test]

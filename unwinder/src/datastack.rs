@@ -46,6 +46,8 @@ const PAGE: u64 = 4096;
 /// A chunk is doubled until one frame fits (`push_chunk`, `Python/pystate.c`); no frame has
 /// millions of slots.
 const MAX_CHUNK_BYTES: u64 = 128 << 20;
+/// A limit that is further away is that of another chunk, or the chunk's own is not needed.
+const NEAR_BYTES: u64 = 1 << 20;
 /// More chunks than a recursion limit of a hundred million needs.
 const MAX_CHUNKS: usize = 1 << 16;
 
@@ -137,8 +139,27 @@ pub struct DataStackState {
     pub chunk: RemoteAddr,
     /// `datastack_top`.
     pub top: RemoteAddr,
-    /// `datastack_limit`.
+    /// `datastack_limit`. While a chunk is given back to the kernel it still is that chunk's, and
+    /// `chunk` and `top` are of the one before (`_PyThreadState_PopFrame`, `Python/pystate.c`, up to
+    /// 3.13).
     pub limit: RemoteAddr,
+}
+
+impl DataStackState {
+    /// The end of the chunk, as far as this tells without its header.
+    pub(crate) fn end(&self) -> RemoteAddr {
+        let near = |limit: &RemoteAddr| {
+            let size = limit.offset_from(self.chunk);
+            *limit >= self.top && size.is_some_and(|size| size <= NEAR_BYTES)
+        };
+        let of_page = RemoteAddr(self.top.0.saturating_add(PAGE - 1) & !(PAGE - 1));
+        Some(self.limit).filter(near).unwrap_or(of_page)
+    }
+
+    /// Whether an address lies in the chunk, in use or not.
+    pub(crate) fn spans(&self, addr: RemoteAddr) -> bool {
+        addr >= self.chunk && addr < self.end()
+    }
 }
 
 /// Follows the chain from the newest chunk and leaves what is good in `chunks`.
@@ -188,28 +209,35 @@ fn newest(
     state: DataStackState,
 ) -> Result<(Chunk, RemoteAddr), ChunkError> {
     let mut wrong_top = None;
+    let mut left = None;
     for kind in [ChunkKind::Linked, ChunkKind::Array] {
         let Some((size, previous)) = split(words, kind) else {
             continue;
         };
         let (start, end) = (addr.0 + kind.header_bytes(), addr.0.saturating_add(size));
         let fits = |a: RemoteAddr| a.0 >= start && a.0 <= end && a.0.is_multiple_of(8);
+        let chunk = Chunk {
+            addr,
+            size,
+            live_end: state.top,
+            kind,
+        };
         if fits(state.top) && fits(state.limit) && state.top <= state.limit {
-            return Ok((
-                Chunk {
-                    addr,
-                    size,
-                    live_end: state.top,
-                    kind,
-                },
-                previous,
-            ));
+            return Ok((chunk, previous));
+        }
+        let limit = state.limit;
+        let elsewhere = !fits(limit) && limit.is_plausible_pointer() && limit.0 % PAGE == 0;
+        if kind == ChunkKind::Linked && fits(state.top) && elsewhere {
+            left = Some((chunk, previous));
         }
         wrong_top = Some(ChunkError::Top {
             addr,
             size,
             top: state.top,
         });
+    }
+    if let Some(found) = left {
+        return Ok(found);
     }
     let [first, second, _] = words;
     Err(wrong_top.unwrap_or(ChunkError::Header {

@@ -99,6 +99,24 @@ fn a_reused_chunk_may_be_longer_than_its_limit() {
 }
 
 #[test]
+fn a_limit_may_be_that_of_a_chunk_that_is_given_back() {
+    for freed in [A - 0x10_0000, A + 0x4000, A + 0x20_0000] {
+        let memory = memory(&[(A, [0, 0x4000, 0x3000 / 8])]);
+        let state = state(A, A + 0x3ff0, freed + 0x4000);
+        let (end, chunks) = follow(&memory, state);
+        assert_eq!(end, ChainEnd::Complete, "{freed:#x}");
+        let expected = chunk(ChunkKind::Linked, A, 0x4000, A + 0x3ff0);
+        assert_eq!(chunks, [expected], "{freed:#x}");
+        assert!(state.spans(RemoteAddr(A + 0x3f00)), "{freed:#x}");
+        assert!(!state.spans(RemoteAddr(A - 8)), "{freed:#x}");
+    }
+    // No chunk ends there.
+    let memory = memory(&[(A, [0, 0x4000, 0])]);
+    let (end, _) = follow(&memory, state(A, A + 0x3ff0, B + 8));
+    assert!(matches!(end, ChainEnd::Broken(ChunkError::Top { .. })));
+}
+
+#[test]
 fn a_thread_without_a_chunk_has_an_empty_chain() {
     let (end, chunks) = follow(&RecordedMemory::new(), state(0, 0, 0));
     assert_eq!((end, chunks.len()), (ChainEnd::Complete, 0));

@@ -143,7 +143,7 @@ fn expect_chunks(
         let below = thread.chunks[0].size;
         thread.learned.expect_live(below);
         let size = match *addr == stack.chunk {
-            true => stack.limit.offset_from(*addr).unwrap_or_default(),
+            true => stack.end().offset_from(*addr).unwrap_or_default(),
             false => below,
         };
         let chunk = Chunk {
@@ -160,7 +160,7 @@ fn expect_chunks(
 /// Takes over where the stack ends now, as far as a plan needs to know it.
 fn expect_top(thread: &mut Thread, stack: &DataStackState) {
     let offset = |to: RemoteAddr| to.offset_from(stack.chunk);
-    let (Some(live), Some(size)) = (offset(stack.top), offset(stack.limit)) else {
+    let (Some(live), Some(size)) = (offset(stack.top), offset(stack.end())) else {
         return;
     };
     let known = thread.chunks.iter().position(|c| c.addr == stack.chunk);

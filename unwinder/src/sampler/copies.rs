@@ -133,7 +133,7 @@ impl Judge<'_> {
     fn was_popped(&self, frame: &RawFrame) -> bool {
         let states = self.states[..self.copies].iter().flatten();
         let mut ends = states.filter_map(|state| state.data_stack);
-        ends.any(|end| frame.addr >= end.top && frame.addr < end.limit)
+        ends.any(|end| frame.addr >= end.top && end.spans(frame.addr))
     }
 }
 

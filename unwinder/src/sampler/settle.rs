@@ -21,7 +21,6 @@ use super::Sampler;
 use super::copies::Answer;
 use super::lay_out::is_array;
 use super::tracked::{Below, Moment, Shown};
-use crate::datastack::DataStackState;
 use crate::frames::interpreter::{frame_in, is_live, is_root};
 use crate::layout::{Frames, InterpreterFrame};
 use crate::memory::{Lookup, ReadError, ReadMemory, RemoteAddr};
@@ -223,7 +222,7 @@ impl<M: ReadMemory> Sampler<M> {
         };
         let mut stack = state.data_stack?;
         // Up to 3.12 the two are read one after the other.
-        if in_newest_chunk(newest, &stack)
+        if stack.spans(newest)
             && let Frames::Interpreter(frame) = &self.layout.frames
         {
             stack.top = stack.top.max(newest.offset(frame.header_bytes)?);
@@ -256,7 +255,7 @@ impl<M: ReadMemory> Sampler<M> {
             // It has ended.
             return Sight::Moved;
         }
-        if in_newest_chunk(newest, &stack) {
+        if stack.spans(newest) {
             let Some(slot) = top_slot(&self.some_plan) else {
                 return Sight::Astray;
             };
@@ -320,10 +319,6 @@ impl<M: ReadMemory> Sampler<M> {
         }
         Sight::Unknown
     }
-}
-
-fn in_newest_chunk(addr: RemoteAddr, stack: &DataStackState) -> bool {
-    addr >= stack.chunk && addr < stack.limit
 }
 
 /// The slot that has the top of the newest chunk, first copy.
