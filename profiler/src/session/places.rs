@@ -48,9 +48,10 @@ pub(super) struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// Which of the chunks has a frame.
+    /// Which of the chunks has a frame. It may stand above the live slots of a state that was torn:
+    /// the next sample, which takes its place over, may have a whole one.
     pub(super) fn chunk_of(&self, frame: RemoteAddr) -> Option<usize> {
-        self.chunks.iter().rposition(|chunk| chunk.holds(frame, 1))
+        self.chunks.iter().rposition(|chunk| chunk.spans(frame))
     }
 
     /// Judges where a frame in a chunk begins; `end` is the end of the one below it.

@@ -26,7 +26,8 @@ pub(super) struct Faults {
     pub(super) gap: bool,
     /// A code object is not known (yet, or it is none).
     pub(super) code: bool,
-    /// That, or the code object of a frame that is no link.
+    /// That, or something else without which links cannot be judged: the code object of a frame that
+    /// is no link, the chunk of one that is.
     pub(super) unknown: bool,
 }
 
@@ -169,21 +170,9 @@ impl Resolved {
         };
         if let CodeRange::Inline { frame_words, .. } = code.header.range
             && raw.owner == owner::THREAD
-            && let Some(chunk) = places.chunk_of(raw.addr)
         {
-            match places.judge(raw.addr, chunk, link.end) {
-                Place::Right => {}
-                Place::Wrong => link.faults.gap = true,
-                Place::Unknown(wanted) => {
-                    link.faults.gap = true;
-                    link.faults.unknown = true;
-                    link.wanted = wanted;
-                }
-            }
-            link.end = Some(End {
-                chunk: places.chunks[chunk].addr,
-                next: raw.addr.0.saturating_add(8 * frame_words),
-            });
+            let length = 8 * frame_words;
+            place(&mut link, raw.addr, length, places);
         }
         if let Some(lasti) = lasti {
             link.shown = true;
@@ -196,4 +185,29 @@ impl Resolved {
         }
         link
     }
+}
+
+/// Judges where the frame of a link begins, where it is known where the one below it ends.
+fn place(link: &mut Link, frame: RemoteAddr, length: u64, places: &Places<'_>) {
+    let below_is_known = !link.faults.unknown;
+    let Some(chunk) = places.chunk_of(frame) else {
+        // The chain of chunks is not whole.
+        link.faults.unknown = true;
+        return;
+    };
+    if below_is_known {
+        match places.judge(frame, chunk, link.end) {
+            Place::Right => {}
+            Place::Wrong => link.faults.gap = true,
+            Place::Unknown(wanted) => {
+                link.faults.gap = true;
+                link.faults.unknown = true;
+                link.wanted = wanted;
+            }
+        }
+    }
+    link.end = Some(End {
+        chunk: places.chunks[chunk].addr,
+        next: frame.0.saturating_add(length),
+    });
 }
