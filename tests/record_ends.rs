@@ -11,8 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use onlooker::error::exit;
 use support::{
-    Mode, Recording, SPIN, Scratch, Target, any, collapsed, expected_stack, launch, matrix, names,
-    onlooker_command, program, report, run, wait_until,
+    Mode, Recording, SPIN, Scratch, Target, any, collapsed, expected_stack, launch, matrix,
+    names, onlooker_command, program, report, run, wait_until,
 };
 
 #[test]
@@ -125,6 +125,81 @@ fn ctrl_c_finishes_the_file() {
         run.status
     );
     assert!(target.finish().success(), "the target is unharmed");
+}
+
+/// What a program does that cleans up after Ctrl-C: it takes a while, says so, and exits with 7.
+fn cleans_up(seconds: f64) -> String {
+    format!(
+        "import sys, time
+with open('begun', 'w') as file: file.write('x')
+try:
+    while True: sum(range(1000))
+except KeyboardInterrupt:
+    time.sleep({seconds})
+    print('clean', flush=True)
+    sys.exit(7)"
+    )
+}
+
+#[test]
+fn an_interrupted_program_ends_by_itself() {
+    matrix(|interpreter| {
+        // The others see another directory.
+        if !matches!(interpreter.mode, Mode::Plain | Mode::Loader) {
+            return;
+        }
+        let scratch = Scratch::new("clean-up");
+        let options = ["-r", "200", "-o", "out.olk"];
+        let mut command = launch(interpreter, &options, &cleans_up(0.3));
+        command.current_dir(scratch.path()).process_group(0);
+        let recording = Recording::spawn(&mut command, scratch.path());
+        recording.wait_for("out.olk", 400);
+        recording.wait_for("begun", 0);
+        let group = Pid::from_raw(recording.child.id().cast_signed());
+        nix::sys::signal::killpg(group, Signal::SIGINT).expect("signal");
+        let run = recording.end();
+        assert_eq!(run.code(), Some(7), "{}", run.stderr);
+        assert_eq!(run.text(), "clean\n");
+        assert!(run.stderr.contains(" ticks, "), "{}", run.stderr);
+    });
+}
+
+/// It has not got the signal, so it does not end by itself.
+#[test]
+fn a_program_that_was_not_interrupted_is_ended() {
+    for (signal, least) in [(Signal::SIGINT, 5), (Signal::SIGTERM, 0)] {
+        let scratch = Scratch::new("alone");
+        let options = ["-r", "200", "-o", "out.olk"];
+        let mut command = launch(&any(), &options, &cleans_up(0.0));
+        command.current_dir(scratch.path());
+        let recording = Recording::spawn(&mut command, scratch.path());
+        recording.wait_for("out.olk", 400);
+        recording.wait_for("begun", 0);
+        let begin = Instant::now();
+        recording.signal(signal);
+        let run = recording.end();
+        assert_eq!(run.code(), Some(143), "{}", run.stderr);
+        assert_eq!(run.text(), "");
+        assert!(begin.elapsed() >= Duration::from_secs(least));
+    }
+}
+
+/// What is typed in a terminal has reached the program: it has all the time it needs.
+#[test]
+fn ctrl_c_in_a_terminal_waits_for_the_program() {
+    let scratch = Scratch::new("terminal");
+    let inner = launch(&any(), &["-r", "200", "-o", "out.olk"], &cleans_up(6.0));
+    let mut command = any().command::<&str>(&program("terminal.py"), &["out.olk,400,begun,0"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    command.current_dir(scratch.path());
+    let run = run(&mut command);
+    assert_eq!(run.code(), Some(7), "{}\n{}", run.text(), run.stderr);
+    assert!(
+        run.text().contains("a second Ctrl-C leaves it"),
+        "{}",
+        run.text()
+    );
+    assert!(run.text().contains("clean"), "{}", run.text());
 }
 
 #[test]
