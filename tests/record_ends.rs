@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use onlooker::error::exit;
 use support::{
-    Mode, Recording, SPIN, Scratch, Target, any, collapsed, expected_stack, launch, matrix,
+    Mode, Recording, SPIN, Scratch, Target, any, collapsed, expected_stack, launch, load, matrix,
     names, onlooker_command, program, report, run, wait_until,
 };
 
@@ -214,6 +214,28 @@ fn a_target_that_ends_ends_the_recording() {
     let text = report(&scratch.join("out.olk"), &["-f", "raw"]).success();
     assert_eq!(text.stderr, "", "it is complete");
     collapsed(text.text());
+}
+
+/// There is nothing to sample of a process that ends.
+#[test]
+fn the_end_of_a_target_is_no_loss() {
+    matrix(|interpreter| {
+        for rate in ["1000", "max"] {
+            let target = Target::spawn(interpreter, "busy.py", &["1"]);
+            let scratch = Scratch::new("end");
+            let pid = target.pid().to_string();
+            let args = ["-p", &pid, "-r", rate, "-o", "out.olk"];
+            let recording = Recording::start(scratch.path(), &args);
+            recording.wait_for("out.olk", 1000);
+            target.finish();
+            let run = recording.end().success();
+            let tables = load(&scratch.join("out.olk"));
+            let totals = tables.totals.as_ref().expect("an end");
+            let none = |(reason, _): &&(String, u64)| reason == "no interpreter";
+            let lost = totals.lost.iter().find(none);
+            assert_eq!(lost, None, "{rate}: {}", run.stderr);
+        }
+    });
 }
 
 #[test]

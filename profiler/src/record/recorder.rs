@@ -192,6 +192,9 @@ impl Recorder {
 
     /// Counts samples that gave nothing.
     pub fn lost(&mut self, reason: &str, count: u64) {
+        if count == 0 {
+            return;
+        }
         let lost = &mut self.totals.lost;
         match lost.iter_mut().find(|(known, _)| known == reason) {
             Some((_, sum)) => *sum += count,
