@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use onlooker::error::exit;
 use support::{
     Mode, Recording, SPIN, Scratch, Target, any, collapsed, expected_stack, launch, load, matrix,
-    names, onlooker_command, program, report, run, wait_until,
+    names, onlooker_command, program, report, run, say, wait_until,
 };
 
 #[test]
@@ -235,6 +235,34 @@ fn the_end_of_a_target_is_no_loss() {
             let lost = totals.lost.iter().find(none);
             assert_eq!(lost, None, "{rate}: {}", run.stderr);
         }
+    });
+}
+
+/// A thread that has ended has no stack to lose.
+#[test]
+fn the_end_of_a_thread_is_no_loss() {
+    let script = "import threading, time
+end = time.perf_counter() + 2
+def rec(n): return n if n == 0 else rec(n - 1)
+while time.perf_counter() < end:
+    threads = [threading.Thread(target=rec, args=(30,)) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+";
+    matrix(|interpreter| {
+        if interpreter.mode == Mode::Namespace {
+            return;
+        }
+        let scratch = Scratch::new("threads");
+        let mut command = launch(interpreter, &["-r", "1000", "-o", "out.olk"], script);
+        let run = run(command.current_dir(scratch.path())).success();
+        let tables = load(&scratch.join("out.olk"));
+        let totals = tables.totals.as_ref().expect("an end");
+        let ended = |(reason, _): &&(String, u64)| reason == "thread";
+        let lost = totals.lost.iter().find(ended);
+        assert_eq!(lost, None, "{}", run.stderr);
+        assert!(totals.verified > 100, "{}", run.stderr);
+        say(&run.stderr);
     });
 }
 
