@@ -18,6 +18,8 @@ struct Wait {
     since_ns: u64,
     /// Ticks that are losses unless the process ends.
     held: u64,
+    /// Whether it is known to run no Python any more: from then on there is nothing to lose.
+    other: bool,
 }
 
 /// What a tick has shown.
@@ -35,6 +37,7 @@ impl Between {
         let wait = Wait {
             since_ns: now_ns,
             held: ticks,
+            other: false,
         };
         self.0.insert(pid, wait);
     }
@@ -47,17 +50,25 @@ impl Between {
                 ticked.ended = true;
                 return false;
             }
-            wait.held += 1;
-            if now_ns.saturating_sub(wait.since_ns) > ENDS_WITHIN_NS {
+            wait.held += u64::from(!wait.other);
+            let stays = now_ns.saturating_sub(wait.since_ns) > ENDS_WITHIN_NS;
+            if stays {
                 ticked.lost += mem::take(&mut wait.held);
             }
-            true
+            !(stays && wait.other)
         });
         ticked
     }
 
-    /// A process has found another interpreter, or never will; how many ticks it has lost.
-    pub(super) fn decided(&mut self, pid: i32) -> u64 {
+    /// A process runs no Python: it ends, or is another program.
+    pub(super) fn is_other(&mut self, pid: i32) {
+        if let Some(wait) = self.0.get_mut(&pid) {
+            wait.other = true;
+        }
+    }
+
+    /// A process has another interpreter; how many ticks it has lost.
+    pub(super) fn renewed(&mut self, pid: i32) -> u64 {
         self.0.remove(&pid).map_or(0, |wait| wait.held)
     }
 
@@ -106,8 +117,13 @@ mod tests {
         let lost = |lost| Ticked { lost, ended: false };
         assert_eq!(between.tick(ENDS_WITHIN_NS + 1), lost(6), "it runs on");
         assert_eq!(between.tick(ENDS_WITHIN_NS + 2), lost(1));
-        assert_eq!(between.decided(stays), 0);
+        assert_eq!(between.renewed(stays), 0);
         between.add(stays, 2, 0);
-        assert_eq!(between.decided(stays), 2);
+        assert_eq!(between.renewed(stays), 2);
+        between.add(stays, 2, 0);
+        between.is_other(stays);
+        assert_eq!(between.tick(1), lost(0));
+        assert_eq!(between.tick(ENDS_WITHIN_NS + 1), lost(2), "not these two");
+        assert_eq!(between.tick(ENDS_WITHIN_NS + 2), lost(0));
     }
 }

@@ -144,7 +144,8 @@ impl Run<'_> {
     fn watch(&mut self, newcomer: Newcomer) {
         let rate_hz = self.settings.rate_hz;
         let watched = Watched::new(newcomer, self.recorder, rate_hz, &self.files);
-        self.lost(watched.pid());
+        let ticks = self.between.renewed(watched.pid());
+        self.recorder.lost(NO_INTERPRETER, ticks);
         self.watched.push(watched);
     }
 
@@ -187,18 +188,12 @@ impl Run<'_> {
         }
     }
 
-    /// A process is between interpreters no more.
-    fn lost(&mut self, pid: i32) {
-        let ticks = self.between.decided(pid);
-        self.recorder.lost(NO_INTERPRETER, ticks);
-    }
-
     /// Takes in what the finder has found.
     fn hear(&mut self, finder: &Finder, around: &mut dyn Surroundings) {
         while let Ok(news) = finder.news.try_recv() {
             match news {
                 News::Python(newcomer) => self.watch(*newcomer),
-                News::Other(pid) => self.lost(pid),
+                News::Other(pid) => self.between.is_other(pid),
                 News::Gone(pid) => self.between.gone(pid),
                 News::Failed(error) => around.warn(&error),
                 News::AllGone => self.all_gone = true,
