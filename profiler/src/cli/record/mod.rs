@@ -99,7 +99,7 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
     }
     let found = spool.processes > 0;
     if found {
-        finish(plan, spool)?;
+        finish(plan, spool, root)?;
     } else {
         // Nothing was ever seen, so there is nothing to keep.
         let _ = std::fs::remove_file(&spool.path);
