@@ -8,6 +8,7 @@ use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use onlooker::error::exit;
 use onlooker_recording::tables::Tables;
 use support::{Interpreter, Scratch, Target, any, load, matrix, onlooker, thread_name};
 
@@ -130,6 +131,17 @@ fn a_stopped_program_says_how_it_goes_on() {
     let (_, stderr) = record(&target, "0.4", &[]);
     assert!(!stderr.contains("is stopped"), "{stderr}");
     assert!(target.finish().success(), "the target is unharmed");
+}
+
+#[test]
+fn two_ways_to_choose_are_refused() {
+    for args in [["-i", "-g"], ["-i", "--mode=cpu"], ["-g", "--mode=wall"]] {
+        for command in [&["record", "-p", "1"][..], &["report", "x.olk"]] {
+            let run = onlooker(&[command, &args].concat());
+            assert_eq!(run.code(), Some(exit::USAGE.into()), "{}", run.stderr);
+            assert!(run.stderr.contains("cannot be used with"), "{}", run.stderr);
+        }
+    }
 }
 
 /// A process at rest is not read again: its stacks must be those of its last work, however short
