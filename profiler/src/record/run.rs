@@ -143,9 +143,9 @@ struct Run<'a> {
 impl Run<'_> {
     fn watch(&mut self, newcomer: Newcomer) {
         let rate_hz = self.settings.rate_hz;
-        let watched = Watched::new(newcomer, self.recorder, rate_hz, &self.files);
-        let ticks = self.between.renewed(watched.pid());
-        self.recorder.lost(NO_INTERPRETER, ticks);
+        let mut watched = Watched::new(newcomer, self.recorder, rate_hz, &self.files);
+        // They are losses when it is seen to run: at its end, too, an interpreter can be found.
+        watched.had_none(self.between.renewed(watched.pid()));
         self.watched.push(watched);
     }
 

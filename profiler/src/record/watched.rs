@@ -53,6 +53,11 @@ impl Watched {
         self.session.pid
     }
 
+    /// It was found again after so many ticks in a row without an interpreter.
+    pub(super) fn had_none(&mut self, ticks: u64) {
+        self.empty_ticks = ticks;
+    }
+
     /// The last ticks, in a row, that saw no thread; nobody has counted them.
     pub(super) fn empty_ticks(&self) -> u64 {
         self.empty_ticks
