@@ -321,6 +321,8 @@ fn the_honest_line_is_everywhere() {
     let count = |trust| tables.samples.iter().filter(|s| s.trust == trust).count() as u64;
     assert_eq!(totals.verified, count(Trust::Verified));
     assert_eq!(totals.unverified, count(Trust::Unverified));
+    let by_reason = totals.unverified_by.iter().map(|(_, count)| count);
+    assert_eq!(totals.unverified, by_reason.sum::<u64>());
     let hottest = report(&file, &[]).success();
     assert!(hottest.stderr.contains(&line), "{}", hottest.stderr);
     let svg = report(&file, &["-f", "svg"]).success();

@@ -11,8 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use onlooker::error::exit;
 use support::{
-    Mode, Recording, SPIN, Scratch, Target, any, collapsed, expected_stack, launch, matrix, names,
-    onlooker_command, program, report, run, wait_until,
+    Mode, Recording, SPIN, Scratch, Target, any, collapsed, expected_stack, launch, load, matrix,
+    names, onlooker_command, program, report, run, say, wait_until,
 };
 
 #[test]
@@ -127,6 +127,81 @@ fn ctrl_c_finishes_the_file() {
     assert!(target.finish().success(), "the target is unharmed");
 }
 
+/// What a program does that cleans up after Ctrl-C: it takes a while, says so, and exits with 7.
+fn cleans_up(seconds: f64) -> String {
+    format!(
+        "import sys, time
+with open('begun', 'w') as file: file.write('x')
+try:
+    while True: sum(range(1000))
+except KeyboardInterrupt:
+    time.sleep({seconds})
+    print('clean', flush=True)
+    sys.exit(7)"
+    )
+}
+
+#[test]
+fn an_interrupted_program_ends_by_itself() {
+    matrix(|interpreter| {
+        // The others see another directory.
+        if !matches!(interpreter.mode, Mode::Plain | Mode::Loader) {
+            return;
+        }
+        let scratch = Scratch::new("clean-up");
+        let options = ["-r", "200", "-o", "out.olk"];
+        let mut command = launch(interpreter, &options, &cleans_up(0.3));
+        command.current_dir(scratch.path()).process_group(0);
+        let recording = Recording::spawn(&mut command, scratch.path());
+        recording.wait_for("out.olk", 400);
+        recording.wait_for("begun", 0);
+        let group = Pid::from_raw(recording.child.id().cast_signed());
+        nix::sys::signal::killpg(group, Signal::SIGINT).expect("signal");
+        let run = recording.end();
+        assert_eq!(run.code(), Some(7), "{}", run.stderr);
+        assert_eq!(run.text(), "clean\n");
+        assert!(run.stderr.contains(" ticks, "), "{}", run.stderr);
+    });
+}
+
+/// It has not got the signal, so it does not end by itself.
+#[test]
+fn a_program_that_was_not_interrupted_is_ended() {
+    for (signal, least) in [(Signal::SIGINT, 5), (Signal::SIGTERM, 0)] {
+        let scratch = Scratch::new("alone");
+        let options = ["-r", "200", "-o", "out.olk"];
+        let mut command = launch(&any(), &options, &cleans_up(0.0));
+        command.current_dir(scratch.path());
+        let recording = Recording::spawn(&mut command, scratch.path());
+        recording.wait_for("out.olk", 400);
+        recording.wait_for("begun", 0);
+        let begin = Instant::now();
+        recording.signal(signal);
+        let run = recording.end();
+        assert_eq!(run.code(), Some(143), "{}", run.stderr);
+        assert_eq!(run.text(), "");
+        assert!(begin.elapsed() >= Duration::from_secs(least));
+    }
+}
+
+/// What is typed in a terminal has reached the program: it has all the time it needs.
+#[test]
+fn ctrl_c_in_a_terminal_waits_for_the_program() {
+    let scratch = Scratch::new("terminal");
+    let inner = launch(&any(), &["-r", "200", "-o", "out.olk"], &cleans_up(6.0));
+    let mut command = any().command::<&str>(&program("terminal.py"), &["out.olk,400,begun,0"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    command.current_dir(scratch.path());
+    let run = run(&mut command);
+    assert_eq!(run.code(), Some(7), "{}\n{}", run.text(), run.stderr);
+    assert!(
+        run.text().contains("a second Ctrl-C leaves it"),
+        "{}",
+        run.text()
+    );
+    assert!(run.text().contains("clean"), "{}", run.text());
+}
+
 #[test]
 fn a_target_that_ends_ends_the_recording() {
     let target = Target::spawn(&any(), "threads.py", &["2"]);
@@ -139,6 +214,56 @@ fn a_target_that_ends_ends_the_recording() {
     let text = report(&scratch.join("out.olk"), &["-f", "raw"]).success();
     assert_eq!(text.stderr, "", "it is complete");
     collapsed(text.text());
+}
+
+/// There is nothing to sample of a process that ends.
+#[test]
+fn the_end_of_a_target_is_no_loss() {
+    matrix(|interpreter| {
+        for rate in ["1000", "max"] {
+            let target = Target::spawn(interpreter, "busy.py", &["1"]);
+            let scratch = Scratch::new("end");
+            let pid = target.pid().to_string();
+            let args = ["-p", &pid, "-r", rate, "-o", "out.olk"];
+            let recording = Recording::start(scratch.path(), &args);
+            recording.wait_for("out.olk", 1000);
+            target.finish();
+            let run = recording.end().success();
+            let tables = load(&scratch.join("out.olk"));
+            let totals = tables.totals.as_ref().expect("an end");
+            let none = |(reason, _): &&(String, u64)| reason == "no interpreter";
+            let lost = totals.lost.iter().find(none);
+            assert_eq!(lost, None, "{rate}: {}", run.stderr);
+        }
+    });
+}
+
+/// A thread that has ended has no stack to lose.
+#[test]
+fn the_end_of_a_thread_is_no_loss() {
+    let script = "import threading, time
+end = time.perf_counter() + 2
+def rec(n): return n if n == 0 else rec(n - 1)
+while time.perf_counter() < end:
+    threads = [threading.Thread(target=rec, args=(30,)) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+";
+    matrix(|interpreter| {
+        if interpreter.mode == Mode::Namespace {
+            return;
+        }
+        let scratch = Scratch::new("threads");
+        let mut command = launch(interpreter, &["-r", "1000", "-o", "out.olk"], script);
+        let run = run(command.current_dir(scratch.path())).success();
+        let tables = load(&scratch.join("out.olk"));
+        let totals = tables.totals.as_ref().expect("an end");
+        let ended = |(reason, _): &&(String, u64)| reason == "thread";
+        let lost = totals.lost.iter().find(ended);
+        assert_eq!(lost, None, "{}", run.stderr);
+        assert!(totals.verified > 100, "{}", run.stderr);
+        say(&run.stderr);
+    });
 }
 
 #[test]

@@ -133,7 +133,16 @@ fn a_full_disk() {
         }
         (end, left, readable)
     });
+    // Not even its head has room.
+    let full = disk.join("full");
+    std::fs::write(&full, vec![0; 64 << 10]).expect_err("a full disk");
+    let nothing = Recording::start(&disk, &["-d", "1", "-p", &pid, "-o", "out.olk"]).end();
+    let left = names(&disk);
     let unmounted = run(Command::new("umount").arg(&disk));
+    assert_eq!(nothing.code(), Some(exit::IO.into()), "{}", nothing.stderr);
+    let said = &nothing.stderr;
+    assert!(said.contains("nothing was recorded before"), "{said}");
+    assert_eq!(left, ["full"], "{said}");
     for ((end, left, readable), name) in ends.into_iter().zip(["out.svg.partial.olk", "out.olk"]) {
         assert_eq!(end.code(), Some(exit::IO.into()), "{}", end.stderr);
         assert_eq!(end.stderr.lines().count(), 1, "{}", end.stderr);

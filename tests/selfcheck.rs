@@ -158,6 +158,20 @@ fn the_oracle_sees_every_kind_of_call() {
     });
 }
 
+/// Nothing is traced while a trace function runs, so the oracle cannot see what it calls.
+#[test]
+fn what_trace_functions_call_is_set_apart() {
+    matrix(|interpreter| {
+        let Some(checked) = selfcheck(interpreter, &[], &[&path("tracing.py"), "1"]) else {
+            return;
+        };
+        let json = checked.json();
+        assert!(figure(&json, "/edges/anywhere") > 100, "{json:#}");
+        // A torn stack may be among them, as in any program.
+        assert!(figure(&json, "/edges/impossible") <= 3, "{json:#}");
+    });
+}
+
 /// Runs a check of a program that rests until it can read a byte: the run under the oracle gets
 /// it when the program is ready, the sampled one never.
 fn at_rest(mut command: Command) -> Run {

@@ -6,6 +6,9 @@ mod support;
 use std::collections::HashSet;
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use onlooker::error::exit;
 use onlooker_recording::tables::Tables;
 use support::{Interpreter, Scratch, Target, any, load, matrix, onlooker, thread_name};
 
@@ -112,6 +115,33 @@ fn a_sleeping_program_says_how_to_see_it() {
         let (_, stderr) = record(&target, "0.4", &["--mode", "gil"]);
         assert!(!stderr.contains("down"), "nobody has the lock: {stderr}");
     });
+}
+
+#[test]
+fn a_stopped_program_says_how_it_goes_on() {
+    let target = Target::spawn(&any(), "busy.py", &[]);
+    let pid = Pid::from_raw(target.pid().cast_signed());
+    kill(pid, Signal::SIGSTOP).expect("stop");
+    let (_, stderr) = record(&target, "0.4", &[]);
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it is there");
+    kill(pid, Signal::SIGCONT).expect("go on");
+    let told = format!("process {pid} is stopped (state T); `kill -CONT {pid}` lets it go on");
+    assert!(stderr.contains(&told), "{stderr}");
+    assert!(status.contains("State:\tT"), "it is left as it was");
+    let (_, stderr) = record(&target, "0.4", &[]);
+    assert!(!stderr.contains("is stopped"), "{stderr}");
+    assert!(target.finish().success(), "the target is unharmed");
+}
+
+#[test]
+fn two_ways_to_choose_are_refused() {
+    for args in [["-i", "-g"], ["-i", "--mode=cpu"], ["-g", "--mode=wall"]] {
+        for command in [&["record", "-p", "1"][..], &["report", "x.olk"]] {
+            let run = onlooker(&[command, &args].concat());
+            assert_eq!(run.code(), Some(exit::USAGE.into()), "{}", run.stderr);
+            assert!(run.stderr.contains("cannot be used with"), "{}", run.stderr);
+        }
+    }
 }
 
 /// A process at rest is not read again: its stacks must be those of its last work, however short

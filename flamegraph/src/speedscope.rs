@@ -6,7 +6,7 @@
 //!
 //! The format's schema allows further keys and its importer ignores them. The recording's counts
 //! stand under the top-level key `onlooker`: `summary` (the line for people), `python`,
-//! `duration_ns`, `ticks`, `missed_ticks`, `verified`, `unverified`, `lost` (reason to count),
+//! `duration_ns`, `ticks`, `missed_ticks`, `verified`, `unverified`, `unverified_by` and `lost` (reason to count),
 //! `retries`, `read_calls`, `read_bytes`, `own_cpu_ns`, `finished` (whether the writer came to its
 //! end), and `samples`, `cut`, `empty`, `left_out` of this report.
 
@@ -46,6 +46,7 @@ struct Counts<'a> {
     missed_ticks: u64,
     verified: u64,
     unverified: u64,
+    unverified_by: BTreeMap<&'a str, u64>,
     lost: BTreeMap<&'a str, u64>,
     retries: u64,
     read_calls: u64,
@@ -271,13 +272,17 @@ fn profile_name(tables: &Tables, thread: ThreadId) -> String {
     )
 }
 
-fn counts<'a>(tables: &'a Tables, summary: &Summary) -> Counts<'a> {
-    let totals = tables.counts();
-    let mut lost = BTreeMap::new();
-    for (reason, count) in &totals.lost {
-        let sum: &mut u64 = lost.entry(reason.as_str()).or_default();
+fn by_reason(counts: &[(String, u64)]) -> BTreeMap<&str, u64> {
+    let mut reasons = BTreeMap::new();
+    for (reason, count) in counts {
+        let sum: &mut u64 = reasons.entry(reason.as_str()).or_default();
         *sum = sum.saturating_add(*count);
     }
+    reasons
+}
+
+fn counts<'a>(tables: &'a Tables, summary: &Summary) -> Counts<'a> {
+    let totals = tables.counts();
     Counts {
         summary: summary_line(totals),
         python: tables
@@ -290,7 +295,8 @@ fn counts<'a>(tables: &'a Tables, summary: &Summary) -> Counts<'a> {
         missed_ticks: totals.missed_ticks,
         verified: totals.verified,
         unverified: totals.unverified,
-        lost,
+        unverified_by: by_reason(&totals.unverified_by),
+        lost: by_reason(&totals.lost),
         retries: totals.retries,
         read_calls: totals.read_calls,
         read_bytes: totals.read_bytes,

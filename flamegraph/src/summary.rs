@@ -59,33 +59,32 @@ pub(crate) fn short_line(totals: &Totals) -> String {
 }
 
 fn trust(totals: &Totals) -> String {
+    let lost = totals.lost.iter();
+    let lost = lost.fold(0_u64, |sum, (_, lost)| sum.saturating_add(*lost));
     format!(
-        "{}, {} ticks, {} missed; {} verified, {} unverified, {}",
+        "{}, {} ticks, {} missed; {} verified, {}, {}",
         duration(totals.duration_ns),
         count(totals.ticks),
         count(totals.missed_ticks),
         count(totals.verified),
-        count(totals.unverified),
-        lost(totals)
+        by_reason(totals.unverified, "unverified", &totals.unverified_by),
+        by_reason(lost, "lost", &totals.lost)
     )
 }
 
 /// `3 lost (2 torn, 1 unreadable)`, the most frequent reason first.
-fn lost(totals: &Totals) -> String {
-    let mut reasons: Vec<&(String, u64)> =
-        totals.lost.iter().filter(|(_, lost)| *lost > 0).collect();
+fn by_reason(sum: u64, what: &str, reasons: &[(String, u64)]) -> String {
+    let mut reasons: Vec<_> = reasons.iter().filter(|(_, some)| *some > 0).collect();
     reasons.sort_by(|(left, many), (right, more)| more.cmp(many).then(left.cmp(right)));
-    let sum = reasons
-        .iter()
-        .fold(0_u64, |sum, (_, lost)| sum.saturating_add(*lost));
     let reasons: Vec<String> = reasons
         .into_iter()
-        .map(|(reason, lost)| format!("{} {}", count(*lost), crate::text::visible(reason)))
+        .map(|(reason, some)| format!("{} {}", count(*some), crate::text::visible(reason)))
         .collect();
+    let sum = count(sum);
     if reasons.is_empty() {
-        "0 lost".to_owned()
+        format!("{sum} {what}")
     } else {
-        format!("{} lost ({})", count(sum), reasons.join(", "))
+        format!("{sum} {what} ({})", reasons.join(", "))
     }
 }
 

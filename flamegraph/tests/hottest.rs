@@ -82,6 +82,7 @@ fn summary_lines() {
         missed_ticks: u64::MAX,
         verified: u64::MAX,
         unverified: u64::MAX,
+        unverified_by: vec![("a".into(), u64::MAX), ("b\n".into(), u64::MAX)],
         lost: vec![("a".into(), u64::MAX), ("b\n".into(), u64::MAX)],
         retries: u64::MAX,
         read_calls: u64::MAX,

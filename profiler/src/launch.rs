@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid, getpgrp};
 
 use crate::attach::{self, Attached};
 use crate::error::Error;
@@ -172,15 +172,26 @@ impl Launched {
         self.status
     }
 
+    /// Whether what is sent to our process group reaches it too.
+    #[must_use]
+    pub fn is_in_our_group(&self) -> bool {
+        getpgid(Some(Pid::from_raw(self.pid()))) == Ok(getpgrp())
+    }
+
+    /// Waits until it ends, at most so long; how it ended.
+    pub fn wait_for(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        while self.ended().is_none() && Instant::now() < deadline {
+            thread::sleep(POLL);
+        }
+        self.status
+    }
+
     /// Ends it: SIGTERM, and SIGKILL after two seconds.
     pub fn end(&mut self) -> Option<ExitStatus> {
         if self.ended().is_none() {
             let _ = kill(Pid::from_raw(self.pid()), Signal::SIGTERM);
-            let deadline = Instant::now() + TERM_LIMIT;
-            while self.ended().is_none() && Instant::now() < deadline {
-                thread::sleep(POLL);
-            }
-            if self.ended().is_none() {
+            if self.wait_for(TERM_LIMIT).is_none() {
                 let _ = self.child.kill();
             }
         }

@@ -221,6 +221,8 @@ pub struct Totals {
     pub verified: u64,
     /// Thread samples kept with a mark.
     pub unverified: u64,
+    /// The same by reason; empty where the recording does not tell.
+    pub unverified_by: Vec<(String, u64)>,
     /// Thread samples that gave no stack, by reason.
     pub lost: Vec<(String, u64)>,
     /// Reads that were repeated within a tick.

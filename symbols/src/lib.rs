@@ -20,6 +20,7 @@ pub mod dwarf;
 pub mod elf;
 pub mod linetable;
 pub mod names;
+mod said;
 pub mod version;
 
 pub use addr::{FileOffset, ImageAddr};

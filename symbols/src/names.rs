@@ -14,17 +14,19 @@ use onlooker_unwinder::objects::{self, Objects, Read};
 
 use rustc_hash::FxHashMap;
 
+use crate::said::{AllSaid, Said};
 use crate::{LineTable, LineTableFormat, Position};
 
 /// Identities of so many code objects of one sample are read again with every sample.
 const ALWAYS_CHECKED: usize = 64;
-/// Beyond so many cached code objects, those that the last sample did not need are dropped.
-const MAX_CACHED: usize = 1 << 16;
+/// So many cached code objects are kept, replaced ones among them. Beyond twice what was in use
+/// at the last look there is another.
+const MIN_CACHED: usize = 1 << 10;
+/// What was needed within so many seconds is in use.
+const KEEP_SECONDS: usize = 10;
 
-/// What was needed in one of so many last refreshes is kept then.
-const KEEP_REFRESHES: u64 = 64;
-
-/// A code object, never given twice within one table.
+/// What a code object says: its name, its file, its lines. Never given twice within one table;
+/// code objects that say the same share it, so that one that is compiled again is nothing new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CodeId(pub u64);
 
@@ -36,7 +38,7 @@ pub struct CodeSlot(u32);
 /// What is known of one code object.
 #[derive(Clone, Debug)]
 pub struct CodeObject {
-    /// Its id in the table.
+    /// The id of what it says.
     pub id: CodeId,
     /// Its header.
     pub header: CodeHeader,
@@ -44,7 +46,7 @@ pub struct CodeObject {
     pub name: Arc<str>,
     /// `co_filename`.
     pub filename: Arc<str>,
-    lines: Option<LineTable>,
+    said: Arc<Said>,
     identity: Identity,
     /// The sample that it was last needed in, and the one in which its identity was last read.
     needed: u64,
@@ -54,7 +56,7 @@ impl CodeObject {
     /// The source position of the instruction at byte offset `lasti`.
     #[must_use]
     pub fn position(&self, lasti: i32) -> Position {
-        match &self.lines {
+        match &self.said.lines {
             Some(lines) => lines.locate(lasti),
             None => Position {
                 line: u32::try_from(self.header.first_line).ok(),
@@ -80,7 +82,9 @@ pub struct Refreshed {
 pub struct CodeTable {
     by_addr: FxHashMap<RemoteAddr, CodeSlot>,
     slots: Vec<CodeObject>,
-    next_id: u64,
+    /// Beyond so many slots there is a look at what is in use.
+    evict_beyond: usize,
+    said: AllSaid,
     sample: u64,
     rate_hz: usize,
     rotation: usize,
@@ -98,7 +102,8 @@ impl CodeTable {
         Self {
             by_addr: FxHashMap::default(),
             slots: Vec::new(),
-            next_id: 0,
+            evict_beyond: MIN_CACHED,
+            said: AllSaid::default(),
             sample: 0,
             rate_hz: rate_hz.max(1),
             rotation: 0,
@@ -158,13 +163,14 @@ impl CodeTable {
         }
     }
 
-    /// Drops what the last refreshes did not need, when there is much; whether slots changed.
+    /// Drops what was replaced or not needed lately, when there is much; whether slots changed.
     /// Between samples only: what a sample holds would lose its names.
     pub fn evict(&mut self) -> bool {
-        if self.slots.len() <= MAX_CACHED {
+        if self.slots.len() <= self.evict_beyond {
             return false;
         }
-        let since = self.sample.saturating_sub(KEEP_REFRESHES);
+        let lately = KEEP_SECONDS.saturating_mul(self.rate_hz) as u64;
+        let since = self.sample.saturating_sub(lately);
         let by_addr = &self.by_addr;
         let mut at = 0;
         self.slots.retain(|code| {
@@ -176,6 +182,8 @@ impl CodeTable {
         for (at, code) in self.slots.iter().enumerate() {
             self.by_addr.insert(code.header.addr, CodeSlot(at as u32));
         }
+        self.evict_beyond = MIN_CACHED.max(2 * self.slots.len());
+        self.said.evict();
         true
     }
 
@@ -348,14 +356,18 @@ impl CodeTable {
                     .fold(header.identity, |identity, word| identity.with(*word)),
                 _ => header.identity,
             };
-            let id = CodeId(self.next_id);
-            self.next_id += 1;
+            let (said, id) = self.said.intern(Said {
+                name,
+                filename,
+                first_line: header.first_line,
+                lines,
+            });
             let code = CodeObject {
                 id,
                 header: *header,
-                name,
-                filename,
-                lines,
+                name: Arc::clone(&said.name),
+                filename: Arc::clone(&said.filename),
+                said,
                 identity,
                 needed: self.sample,
             };

@@ -125,6 +125,33 @@ fn a_thread_state_of_another_interpreter_is_no_thread() {
 }
 
 #[test]
+fn a_thread_that_has_left_the_lists_is_told_from_one_that_is_broken() {
+    for minor in 8..=15 {
+        let fake = two_interpreters(minor);
+        let layout = &fake.build.layout;
+        let change = |field: RemoteAddr, value: u64| {
+            let mut sampler = sampled(&fake);
+            let memory = sampler.memory_mut().inner_mut();
+            memory.insert(field, &value.to_le_bytes());
+            let listed = |index| sampler.is_listed(index).unwrap();
+            (0..5).map(listed).collect::<Vec<_>>()
+        };
+        let interp = fake.thread_field(1, layout.thread.interp);
+        let all = vec![true; 5];
+        assert_eq!(change(interp, 0x1000), all, "3.{minor}: it is still listed");
+        // The newer interpreter's second thread ends: the first one leads to nobody.
+        let next = fake.thread_field(0, layout.thread.next);
+        let without = [true, false, true, true, true];
+        assert_eq!(change(next, 0), without, "3.{minor}");
+        assert_eq!(change(next, UNMAPPED.0), all, "3.{minor}: nothing is known");
+        // The newer interpreter ends.
+        let head = RemoteAddr(fake.runtime.0 + layout.runtime.interpreters_head);
+        let without = [false, false, true, true, true];
+        assert_eq!(change(head, fake.interpreters[1].0), without, "3.{minor}");
+    }
+}
+
+#[test]
 fn a_thread_state_that_is_made_or_torn_down_has_no_stack() {
     for build in all_builds() {
         let Some(status) = build.layout.thread.status else {

@@ -161,6 +161,7 @@ pub(crate) fn totals() -> Totals {
         missed_ticks: 2,
         verified: 1_480,
         unverified: 20,
+        unverified_by: vec![("gap".into(), 1), ("moved".into(), 19)],
         lost: vec![("unreadable".into(), 1), ("torn".into(), 2)],
         retries: 4,
         read_calls: 512,

@@ -164,7 +164,7 @@ pub struct StateArgs {
     #[arg(short, long)]
     pub idle: bool,
     /// Show only holders of the interpreter lock, as --mode gil
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "idle")]
     pub gil: bool,
     /// What to show: cpu (threads that run), wall (all threads), gil (lock holders)
     /// [default: cpu]
@@ -173,7 +173,7 @@ pub struct StateArgs {
 }
 
 impl StateArgs {
-    /// What was meant. The lock is a narrower wish than idleness: `-i -g` is `-g`.
+    /// What was meant.
     #[must_use]
     pub fn selection(self) -> Selection {
         let short = match (self.gil, self.idle) {

@@ -6,6 +6,7 @@
 //! first ([`exact`], [`growth`]).
 
 mod batch;
+mod between;
 pub mod clock;
 mod crowd;
 mod describe;

@@ -192,10 +192,8 @@ impl Recorder {
 
     /// Counts samples that gave nothing.
     pub fn lost(&mut self, reason: &str, count: u64) {
-        let lost = &mut self.totals.lost;
-        match lost.iter_mut().find(|(known, _)| known == reason) {
-            Some((_, sum)) => *sum += count,
-            None => lost.push((reason.to_owned(), count)),
+        if count > 0 {
+            add(&mut self.totals.lost, reason, count);
         }
     }
 
@@ -214,14 +212,13 @@ impl Recorder {
     /// When the output could not be written; nothing more can be recorded then.
     pub fn send(&mut self, now_ns: u64) -> Result<(), WriteError> {
         self.sent_ns = now_ns;
+        let before = self.totals.clone();
         let batch = self.next_batch(now_ns);
         let offer = self.queue.as_ref().map(|queue| queue.offer(batch));
         match offer {
             None | Some(Offer::Taken) => {}
             Some(Offer::Full(mut batch)) => {
-                let (samples, verified) = (batch.samples.len() as u64, batch.verified);
-                self.totals.verified -= verified;
-                self.totals.unverified -= samples - verified;
+                self.totals = before;
                 let dropped = batch.drop_samples();
                 self.lost("queue", dropped);
                 self.stacks_epoch += 1;
@@ -245,6 +242,11 @@ impl Recorder {
         let samples = batch.samples.len() as u64;
         self.totals.verified += batch.verified;
         self.totals.unverified += samples - batch.verified;
+        if samples > batch.verified {
+            for reason in batch.samples.iter().filter_map(|sample| sample.reason) {
+                add(&mut self.totals.unverified_by, reason, 1);
+            }
+        }
         batch.totals = self.totals.clone();
         batch.time_ns = now_ns;
         batch
@@ -277,5 +279,12 @@ impl Recorder {
             queue.finish(last)?;
         }
         Ok(self.totals)
+    }
+}
+
+fn add(counts: &mut Vec<(String, u64)>, reason: &str, count: u64) {
+    match counts.iter_mut().find(|(known, _)| known == reason) {
+        Some((_, sum)) => *sum += count,
+        None => counts.push((reason.to_owned(), count)),
     }
 }

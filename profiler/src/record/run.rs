@@ -1,18 +1,18 @@
 //! The loop of a recording: wait for the beat, sample every process, see who came and went.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use onlooker_recording::tables::Totals;
 use onlooker_recording::write::WriteError;
 
+use super::between::Between;
 use super::clock::{Beat, Clock};
 use super::family::{Finder, Newcomer, News};
 use super::kernel::FileBudget;
 use super::kin::Orphans;
 use super::recorder::Recorder;
-use super::watched::Watched;
+use super::watched::{NO_INTERPRETER, Watched};
 use crate::error::Error;
 use crate::sys::slice;
 use crate::target;
@@ -82,7 +82,7 @@ pub fn run(
         recorder,
         files: FileBudget::default(),
         watched: Vec::new(),
-        without: HashSet::new(),
+        between: Between::default(),
         earlier: Totals::default(),
         all_gone: false,
     };
@@ -121,6 +121,9 @@ pub fn run(
             around.progress(run.recorder.totals());
         }
     };
+    let empty = run.watched.iter().map(Watched::empty_ticks);
+    let undecided = run.between.rest() + empty.sum::<u64>();
+    run.recorder.lost(NO_INTERPRETER, undecided);
     run.count(clock.elapsed_ns(), clock.missed());
     Ok(ended)
 }
@@ -130,8 +133,8 @@ struct Run<'a> {
     recorder: &'a mut Recorder,
     files: FileBudget,
     watched: Vec<Watched>,
-    /// Processes that have lost their interpreter and still run: each tick is a loss.
-    without: HashSet<i32>,
+    /// Processes that have lost their interpreter and still run.
+    between: Between,
     /// Costs of processes that are not watched any more.
     earlier: Totals,
     all_gone: bool,
@@ -140,24 +143,30 @@ struct Run<'a> {
 impl Run<'_> {
     fn watch(&mut self, newcomer: Newcomer) {
         let rate_hz = self.settings.rate_hz;
-        let watched = Watched::new(newcomer, self.recorder, rate_hz, &self.files);
-        self.without.remove(&watched.pid());
+        let mut watched = Watched::new(newcomer, self.recorder, rate_hz, &self.files);
+        // They are losses when it is seen to run: at its end, too, an interpreter can be found.
+        watched.had_none(self.between.renewed(watched.pid()));
         self.watched.push(watched);
     }
 
     fn tick(&mut self, finder: &Finder, now_ns: u64, around: &mut dyn Surroundings) {
         self.recorder.tick();
+        let between = self.between.tick(now_ns);
+        self.recorder.lost(NO_INTERPRETER, between.lost);
+        self.all_gone |= between.ended && !self.settings.subprocesses;
         let mut index = 0;
         while let Some(watched) = self.watched.get_mut(index) {
             let pid = watched.pid();
-            let problem = match watched.sample(self.recorder, now_ns) {
+            let (problem, this) = match watched.sample(self.recorder, now_ns) {
                 Ok(true) => {
                     index += 1;
                     continue;
                 }
-                Ok(false) | Err(Error::Exited { .. } | Error::Read { .. }) => None,
-                Err(error) => Some(error),
+                Ok(false) => (None, 0),
+                Err(Error::Exited { .. } | Error::Read { .. }) => (None, 1),
+                Err(error) => (Some(error), 1),
             };
+            let empty = watched.empty_ticks() + this;
             let gone = self.watched.swap_remove(index);
             gone.add_cost(&mut self.earlier);
             gone.end(self.recorder);
@@ -169,17 +178,13 @@ impl Run<'_> {
                         self.all_gone |= !self.settings.subprocesses;
                     }
                     None => {
-                        self.without.insert(pid);
+                        self.between.add(pid, empty, now_ns);
                         finder.lost(pid);
                     }
                 }
             } else if !self.settings.subprocesses {
                 self.all_gone = true;
             }
-        }
-        if !self.without.is_empty() {
-            self.recorder
-                .lost("no interpreter", self.without.len() as u64);
         }
     }
 
@@ -188,9 +193,8 @@ impl Run<'_> {
         while let Ok(news) = finder.news.try_recv() {
             match news {
                 News::Python(newcomer) => self.watch(*newcomer),
-                News::Other(pid) | News::Gone(pid) => {
-                    self.without.remove(&pid);
-                }
+                News::Other(pid) => self.between.is_other(pid),
+                News::Gone(pid) => self.between.gone(pid),
                 News::Failed(error) => around.warn(&error),
                 News::AllGone => self.all_gone = true,
             }

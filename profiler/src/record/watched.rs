@@ -17,9 +17,11 @@ pub(crate) const TRIES: usize = 100;
 /// What sleeping threads wait for is asked so often a second in all: some percent of a core.
 const QUESTIONS_PER_SECOND: u64 = 10_000;
 
+/// Why ticks of a process that has none are lost.
+pub(super) const NO_INTERPRETER: &str = "no interpreter";
 /// A list of threads may be torn once; a process without any in so many ticks has ended its
 /// interpreter or become another program.
-const EMPTY_TICKS: u32 = 3;
+const EMPTY_TICKS: u64 = 3;
 
 /// A process that is sampled.
 pub(super) struct Watched {
@@ -28,7 +30,7 @@ pub(super) struct Watched {
     files: FileBudget,
     crowd: Crowd,
     /// Ticks in a row that saw no thread.
-    empty_ticks: u32,
+    empty_ticks: u64,
 }
 
 impl Watched {
@@ -51,6 +53,16 @@ impl Watched {
         self.session.pid
     }
 
+    /// It was found again after so many ticks in a row without an interpreter.
+    pub(super) fn had_none(&mut self, ticks: u64) {
+        self.empty_ticks = ticks;
+    }
+
+    /// The last ticks, in a row, that saw no thread; nobody has counted them.
+    pub(super) fn empty_ticks(&self) -> u64 {
+        self.empty_ticks
+    }
+
     /// Takes a sample of all threads; false when the process runs no interpreter any more.
     pub(super) fn sample(&mut self, recorder: &mut Recorder, now_ns: u64) -> Result<bool, Error> {
         let seen = recorder.last_tick();
@@ -61,11 +73,14 @@ impl Watched {
             self.session.sample(TRIES)?;
         }
         if !self.session.has_interpreter() {
-            recorder.lost("no interpreter", 1);
+            // A thread that ends can tear the list under the read.
+            self.session.sample(TRIES)?;
+        }
+        if !self.session.has_interpreter() {
             self.empty_ticks += 1;
             return Ok(self.empty_ticks < EMPTY_TICKS);
         }
-        self.empty_ticks = 0;
+        recorder.lost(NO_INTERPRETER, std::mem::take(&mut self.empty_ticks));
         self.meet_new_threads(recorder);
         let held = self.session.stacks().any(|stack| stack.owns_gil);
         let threads = self.session.stacks().count();

@@ -74,6 +74,7 @@ pub struct Oracle {
     functions: Vec<Function>,
     edges: HashSet<Edge>,
     anywhere: HashSet<FunctionId>,
+    tracers: HashSet<FunctionId>,
 }
 
 /// What is known of a step.
@@ -83,7 +84,8 @@ pub enum Verdict {
     Seen,
     /// The oracle did not see it, but whether it occurs is chance: its callee runs wherever the
     /// program happens to be (finalizers, weak references, signal handlers, callbacks of the
-    /// garbage collection), or it is how an import or `threading` waits for another thread.
+    /// garbage collection, trace functions and what they call), or it is how an import or
+    /// `threading` waits for another thread.
     Anywhere,
     /// The oracle did not see it.
     Impossible,
@@ -117,6 +119,13 @@ impl Oracle {
     pub fn add_anywhere(&mut self, function: Function) {
         let id = self.id(function);
         self.anywhere.insert(id);
+    }
+
+    /// Adds a trace or profile function of the program. It runs wherever the program happens to
+    /// be, and the interpreter tells nobody what it calls (`tracing` of its thread state is set).
+    pub fn add_tracer(&mut self, function: Function) {
+        let id = self.id(function);
+        self.tracers.insert(id);
     }
 
     /// How many different steps occur.
@@ -185,11 +194,17 @@ impl Tally {
         }
         self.stacks += 1;
         let before = self.impossible;
+        let mut traced = false;
         let callers = std::iter::once(None).chain(stack.iter().copied().map(Some));
         for edge in callers.zip(stack.iter().copied()) {
             self.steps += 1;
             self.different.insert(edge);
-            match oracle.judge(edge) {
+            traced |= oracle.tracers.contains(&edge.1);
+            let verdict = match oracle.judge(edge) {
+                Verdict::Impossible if traced => Verdict::Anywhere,
+                verdict => verdict,
+            };
+            match verdict {
                 Verdict::Seen => {}
                 Verdict::Anywhere => self.anywhere += 1,
                 Verdict::Impossible => {
@@ -309,6 +324,23 @@ mod tests {
             tally.add(&oracle, &stack);
         }
         assert_eq!((tally.anywhere, tally.impossible), (2, 0));
+    }
+
+    #[test]
+    fn what_a_trace_function_calls_is_not_known() {
+        let mut oracle = pairs();
+        oracle.add_tracer(function("trace"));
+        let mut tally = Tally::default();
+        let below = stack(&mut oracle, &["<module>", "first", "trace", "count", "two"]);
+        tally.add(&oracle, &below);
+        assert_eq!((tally.anywhere, tally.impossible), (3, 0));
+        let above = stack(&mut oracle, &["<module>", "two", "trace"]);
+        tally.add(&oracle, &above);
+        assert_eq!(
+            (tally.anywhere, tally.impossible),
+            (4, 1),
+            "its caller counts"
+        );
     }
 
     #[test]

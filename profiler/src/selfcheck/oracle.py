@@ -10,7 +10,8 @@ its own: nothing depends on how the program ends, and none of its descriptors ca
 
 A line is a kind and fields between tabs: `E` caller callee (three fields each: name, file, first
 line; a caller of three empty fields stands for "nothing", the callee is an outermost frame), `A`
-code that the interpreter calls at any point, `V` the way that was taken.
+code that the interpreter calls at any point, `T` code of a trace or profile function of the
+program, `V` the way that was taken.
 """
 
 import _thread
@@ -29,6 +30,7 @@ MOST = 200000
 seen = {}  # id of the caller's code: ids of callees' code; 0: nothing
 kept = []  # so that no id in `seen` is used again
 marked = set()
+traced = {}  # id of the code of a trace function: the code
 
 
 def text(string):
@@ -72,9 +74,28 @@ def anywhere(modules=sys.modules):
             pass
     found.extend(getattr(modules.get("gc"), "callbacks", ()))
     for function in found:
-        function = getattr(function, "__func__", function) if type(function) is METHOD else function
-        if type(function) is FUNCTION:
-            yield function.__code__
+        code = code_of(function)
+        if code is not None:
+            yield code
+
+
+def code_of(function):
+    if type(function) is METHOD:
+        function = function.__func__
+    elif type(function) is not FUNCTION:
+        function = getattr(type(function), "__call__", None)
+    return function.__code__ if type(function) is FUNCTION else None
+
+
+def traces(function, frame=None, traced=traced, code_of=code_of):
+    """Nobody is told what a trace or profile function calls while it runs: it is only named, and
+    so is what it returned to trace the caller with."""
+    back = frame.f_back if frame is not None else None
+    for each in (function, back.f_trace if back is not None else None):
+        code = code_of(each) if each is not None else None
+        if code is not None and id(code) not in traced:
+            traced[id(code)] = code
+            append(["T\t" + fields(code) + "\n"])
 
 
 def learn(frame, here=HERE):
@@ -107,7 +128,11 @@ def learn(frame, here=HERE):
         append(lines)
 
 
-def called(frame, seen=seen, learn=learn, id=id, resumable=RESUMABLE):
+def called(frame, seen=seen, learn=learn, id=id, resumable=RESUMABLE, gettrace=sys.gettrace,
+           traces=traces):
+    function = gettrace()
+    if function is not None:
+        traces(function, frame)
     while True:
         back = frame.f_back
         code = frame.f_code
@@ -126,7 +151,11 @@ def profile(frame, event, arg, called=called):
         called(frame)
 
 
-def started(code, offset, exception=None, called=called, getframe=sys._getframe):
+def started(code, offset, exception=None, called=called, getframe=sys._getframe,
+            getprofile=sys.getprofile, traces=traces):
+    function = getprofile()
+    if function is not None:
+        traces(function)
     called(getframe(1))
 
 

@@ -139,6 +139,11 @@ fn take(line: &str, oracle: &mut Oracle, watched: &mut Watched) {
                 oracle.add_anywhere(function);
             }
         }
+        ["T", name, file, line] => {
+            if let Some(function) = function(name, file, line) {
+                oracle.add_tracer(function);
+            }
+        }
         ["E", caller, caller_file, caller_line, name, file, line] => {
             if let Some(callee) = function(name, file, line) {
                 oracle.add(function(caller, caller_file, caller_line), callee);

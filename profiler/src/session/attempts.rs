@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use onlooker_unwinder::frames::Cut;
 use onlooker_unwinder::memory::{Class, ReadError};
+use onlooker_unwinder::sampler::Outcome;
 
 use super::Session;
 
@@ -75,12 +77,31 @@ impl Session {
         let before = self.cost(Class::Stacks).calls;
         let mut last = used >= tries;
         while !last && !self.pending.is_empty() {
+            if self.drop_ended()? {
+                break;
+            }
             let next = TRIES_AT_ONCE.min(tries - used);
             used += self.sampler.sample_some(&self.pending, next)?;
             last = used >= tries || self.cost(Class::Stacks).calls - before >= CALLS_FOR_ONE;
             self.judge(now, last)?;
         }
         self.retries += used.saturating_sub(1) as u64;
-        Ok(())
+        // It may have ended in the last try.
+        self.drop_ended().map(drop)
+    }
+
+    /// Whether the one thread that is pending has ended since the lists were read: that is no
+    /// failure, and there is nothing to try again.
+    fn drop_ended(&mut self) -> Result<bool, ReadError> {
+        let Some(&index) = self.pending.first() else {
+            return Ok(false);
+        };
+        let outcome = self.sampler.threads()[index].outcome;
+        if outcome != Some(Outcome::Cut(Cut::Thread)) || self.sampler.is_listed(index)? {
+            return Ok(false);
+        }
+        self.stacks[self.places[index]].current = false;
+        self.pending.clear();
+        Ok(true)
     }
 }

@@ -14,6 +14,7 @@ pub mod perf;
 pub mod ptrace;
 mod ring;
 pub mod slice;
+pub mod typed;
 pub mod urgent;
 
 use std::io;

@@ -58,6 +58,13 @@ pub fn is_alive(pid: i32) -> bool {
     check_alive(pid).is_ok()
 }
 
+/// Whether the process was stopped by a signal and waits for SIGCONT (state T).
+#[must_use]
+pub fn is_stopped(pid: i32) -> bool {
+    let status = read_text(Path::new(&format!("/proc/{pid}/status")));
+    status.is_ok_and(|status| field(&status, "State").is_some_and(|state| state.starts_with('T')))
+}
+
 /// The error for a process whose memory or `/proc` entries may not be read, or that is gone.
 #[must_use]
 pub fn refused(pid: i32, error: &io::Error) -> Error {

@@ -223,14 +223,18 @@ fn weight_kind(stored: u32) -> Result<WeightKind, InvalidValue> {
 }
 
 pub(super) fn totals(totals: proto::Totals) -> Totals {
-    let lost = |lost: proto::Lost| (lost.reason, lost.count);
+    let by_reason = |rows: Vec<proto::Lost>| {
+        let rows = rows.into_iter();
+        rows.map(|row| (row.reason, row.count)).collect()
+    };
     Totals {
         duration_ns: totals.duration_ns,
         ticks: totals.ticks,
         missed_ticks: totals.missed_ticks,
         verified: totals.verified,
         unverified: totals.unverified,
-        lost: totals.lost.into_iter().map(lost).collect(),
+        unverified_by: by_reason(totals.unverified_by),
+        lost: by_reason(totals.lost),
         retries: totals.retries,
         read_calls: totals.read_calls,
         read_segments: totals.read_segments,

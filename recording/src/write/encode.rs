@@ -243,26 +243,14 @@ fn weight_kind(kind: WeightKind) -> u32 {
 }
 
 pub(super) fn totals(totals: &Totals) -> proto::Totals {
-    let listed = totals.lost.len().min(MAX_REASONS);
-    let lost = |(reason, count): &(String, u64)| proto::Lost {
-        reason: reason.chars().take(100).collect(),
-        count: *count,
-    };
-    let mut reasons: Vec<_> = totals.lost[..listed].iter().map(lost).collect();
-    let rest = &totals.lost[listed..];
-    if !rest.is_empty() {
-        reasons.push(proto::Lost {
-            reason: "other".to_owned(),
-            count: rest.iter().map(|(_, count)| count).sum(),
-        });
-    }
     proto::Totals {
         duration_ns: totals.duration_ns,
         ticks: totals.ticks,
         missed_ticks: totals.missed_ticks,
         verified: totals.verified,
         unverified: totals.unverified,
-        lost: reasons,
+        unverified_by: by_reason(&totals.unverified_by),
+        lost: by_reason(&totals.lost),
         retries: totals.retries,
         read_calls: totals.read_calls,
         read_segments: totals.read_segments,
@@ -271,4 +259,20 @@ pub(super) fn totals(totals: &Totals) -> proto::Totals {
         code_bytes: totals.code_bytes,
         own_cpu_ns: totals.own_cpu_ns,
     }
+}
+
+fn by_reason(counts: &[(String, u64)]) -> Vec<proto::Lost> {
+    let (listed, rest) = counts.split_at(counts.len().min(MAX_REASONS));
+    let row = |(reason, count): &(String, u64)| proto::Lost {
+        reason: reason.chars().take(100).collect(),
+        count: *count,
+    };
+    let mut reasons: Vec<_> = listed.iter().map(row).collect();
+    if !rest.is_empty() {
+        reasons.push(proto::Lost {
+            reason: "other".to_owned(),
+            count: rest.iter().map(|(_, count)| count).sum(),
+        });
+    }
+    reasons
 }

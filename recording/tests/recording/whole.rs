@@ -57,6 +57,7 @@ fn every_kind_of_value_comes_back() {
         missed_ticks: 3,
         verified: 4,
         unverified: 5,
+        unverified_by: vec![("moved".to_owned(), 3), ("gap".to_owned(), 2)],
         lost: vec![("torn".to_owned(), 6), ("unreadable".to_owned(), 7)],
         retries: 8,
         read_calls: 9,

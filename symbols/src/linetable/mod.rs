@@ -64,7 +64,7 @@ impl Position {
 
 /// Instructions up to `end` (a byte offset, exclusive) that come from one position.
 /// A range begins where the one before it ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Range {
     end: u32,
     position: Position,
@@ -105,7 +105,7 @@ pub fn locate(format: LineTableFormat, table: &[u8], first_line: i32, lasti: i32
 }
 
 /// A decoded table, for many lookups in one code object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LineTable {
     first_line: i32,
     /// Ends strictly increase, and neighbours differ in position.

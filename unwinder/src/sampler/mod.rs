@@ -15,6 +15,7 @@ mod copies;
 mod lay_out;
 mod learn;
 mod links;
+mod listed;
 pub mod readahead;
 mod settle;
 mod tracked;

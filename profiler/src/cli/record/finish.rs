@@ -9,12 +9,13 @@ use super::super::report;
 use super::plan::{Plan, Stops};
 use super::spool::Spooled;
 use crate::error::Error;
+use crate::target;
 
 /// How many functions the table at the end shows.
 const HOTTEST: usize = 10;
 
 /// Makes the report, removes the spool, says what there is.
-pub(super) fn finish(plan: Plan, mut spool: Spooled) -> Result<(), Error> {
+pub(super) fn finish(plan: Plan, mut spool: Spooled, root: i32) -> Result<(), Error> {
     let tables = spool.load(plan.report)?;
     let Plan {
         report: format,
@@ -54,6 +55,11 @@ pub(super) fn finish(plan: Plan, mut spool: Spooled) -> Result<(), Error> {
     let selection = &options.selection;
     if let Some(line) = onlooker_flamegraph::asleep_line(&tables, selection) {
         eprintln!("onlooker: {line}");
+        if target::is_stopped(root) {
+            eprintln!(
+                "onlooker: process {root} is stopped (state T); `kill -CONT {root}` lets it go on"
+            );
+        }
     }
     // A table is many small pieces.
     let mut out = BufWriter::new(io::stderr().lock());

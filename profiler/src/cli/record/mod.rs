@@ -14,7 +14,7 @@ use onlooker_recording::tables::Totals;
 
 use super::args::RecordArgs;
 use super::output::Output;
-use super::stop::Stop;
+use super::stop::{Reach, Stop};
 use crate::attach::{self, Attached};
 use crate::error::Error;
 use crate::launch::{self, Launched, START_LIMIT};
@@ -24,6 +24,9 @@ use crate::record::run::{self, Ended, Surroundings};
 use finish::finish;
 use plan::Plan;
 use spool::{Spool, Spooled};
+
+/// Where it is not sure that a program was interrupted too, it has so long to end by itself.
+const CLEAN_UP: Duration = Duration::from_secs(5);
 
 pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
     let plan = Plan::new(args)?;
@@ -54,7 +57,11 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
             let first = if plan.settings.subprocesses {
                 None
             } else {
-                Some(child.attach(START_LIMIT, || stop.asked())?)
+                let attached = child.attach(START_LIMIT, || stop.asked());
+                if attached.is_err() && stop.asked() {
+                    interrupted(child, &stop);
+                }
+                Some(attached?)
             };
             // From here on an error, a full disk or a panic leaves the program running.
             child.keep_running();
@@ -78,17 +85,32 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
             (spool, Ok(ended))
         }
     };
-    let status = match (launched.as_mut(), &ended) {
-        (Some(child), Ok(ended)) => conclude(child, *ended, args.keep),
-        // Where we fail, the program runs on.
-        (Some(_), Err(_)) | (None, _) => None,
-    };
-    if spool.processes == 0 {
+    let mut status = None;
+    // Where we fail, the program runs on.
+    let mut child = launched.as_mut();
+    if let (Some(child), Ok(ended)) = (&mut child, &ended) {
+        match ended {
+            Ended::Process => status = child.wait(),
+            Ended::Duration if !args.keep => {
+                status = child.ended().or_else(|| child.end().and(None));
+            }
+            Ended::Duration | Ended::Interrupt => {}
+        }
+    }
+    let found = spool.processes > 0;
+    if found {
+        finish(plan, spool, root)?;
+    } else {
         // Nothing was ever seen, so there is nothing to keep.
         let _ = std::fs::remove_file(&spool.path);
+    }
+    if let (Some(child), Ok(Ended::Interrupt), false) = (child, &ended, args.keep) {
+        // It cleans up while we write: what we have is safe when somebody loses patience.
+        status = interrupted(child, &stop);
+    }
+    if !found {
         return Err(Error::NoPython { pid: root });
     }
-    finish(plan, spool)?;
     // What there was until then is written; the reason comes last, with its exit code.
     ended?;
     Ok(status.map_or(0, launch::exit_code))
@@ -107,23 +129,24 @@ fn attach_to(pid: i32, plan: &Plan) -> Result<Option<Attached>, Error> {
     }
 }
 
-/// How the launched program ended by itself; `None` when we ended it or let it run.
-fn conclude(child: &mut Launched, ended: Ended, keep: bool) -> Option<ExitStatus> {
-    match ended {
-        Ended::Process => child.wait(),
-        Ended::Duration | Ended::Interrupt if keep => None,
-        Ended::Duration => match child.ended() {
-            Some(status) => Some(status),
-            None => {
-                child.end();
-                None
-            }
-        },
-        Ended::Interrupt => {
-            // Ctrl-C in a terminal reaches the program too: its own end counts.
-            child.end()
-        }
+/// Waits for the end of a program that may have got the interrupt as well: it cleans up as it
+/// would without us. One that has not got it is ended.
+fn interrupted(child: &mut Launched, stop: &Stop) -> Option<ExitStatus> {
+    let reach = if child.is_in_our_group() {
+        stop.reach()
+    } else {
+        Reach::Alone
+    };
+    let ended = match reach {
+        Reach::Alone => None,
+        Reach::Group | Reach::Unknown => child.wait_for(CLEAN_UP),
+    };
+    if reach == Reach::Group && ended.is_none() {
+        let pid = child.pid();
+        eprintln!("onlooker: waiting for process {pid} to end; a second Ctrl-C leaves it");
+        return child.wait();
     }
+    child.end()
 }
 
 /// What the loop asks and tells while it runs.

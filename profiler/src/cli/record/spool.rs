@@ -1,9 +1,10 @@
 //! The recording while it is being written: where it lies, and what it becomes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Seek};
 use std::path::{Path, PathBuf};
 
+use onlooker_recording::read;
 use onlooker_recording::tables::{Header, Tables, Totals};
 use onlooker_recording::write::WriteError;
 
@@ -49,11 +50,24 @@ impl Spool {
     }
 
     fn stopped(&self, error: io::Error) -> Error {
+        let kept = if self.has_samples() {
+            format!("; what was recorded before is in {}", self.path.display())
+        } else {
+            let _ = fs::remove_file(&self.path);
+            "; nothing was recorded before".to_owned()
+        };
         Error::Write {
             path: self.path.clone(),
             error,
-            kept: format!("; what was recorded before is in {}", self.path.display()),
+            kept,
         }
+    }
+
+    /// Whether what has reached the disk is worth keeping.
+    fn has_samples(&self) -> bool {
+        let file = File::open(&self.path).map(io::BufReader::new);
+        let loaded = file.map(read::read_merged);
+        matches!(loaded, Ok(Ok(loaded)) if !loaded.tables.samples.is_empty())
     }
 
     /// The recording is complete.
