@@ -226,7 +226,8 @@ fn newest(
             return Ok((chunk, previous));
         }
         let limit = state.limit;
-        let elsewhere = !fits(limit) && limit.is_plausible_pointer() && limit.0 % PAGE == 0;
+        let elsewhere =
+            !fits(limit) && limit.is_plausible_pointer() && limit.0.is_multiple_of(PAGE);
         if kind == ChunkKind::Linked && fits(state.top) && elsewhere {
             left = Some((chunk, previous));
         }
