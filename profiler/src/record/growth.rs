@@ -15,14 +15,14 @@ use std::mem;
 use super::clock::now_ns;
 use super::family::Newcomer;
 use super::looks::Looks;
-use super::pages::{Came, Pages, page_bytes};
+use super::pages::{Came, Look, Pages, page_bytes};
 use super::recorder::Recorder;
 use super::rows::Weight;
 use super::standing::{Read, Standing, StopRecording};
 use super::stop_costs::StopCosts;
 use crate::error::Error;
 use crate::stop::why::{GONE, LATER};
-use crate::stop::{Sleeper, Watch};
+use crate::stop::{Sleeper, Touch, Watch};
 
 /// A short program is met by a breakpoint when its interpreter begins to end; one that has run for
 /// so long has had looks enough. In a virtual machine a breakpoint makes each switch between
@@ -52,7 +52,7 @@ pub struct Growth {
 struct Pending {
     tid: i32,
     tstate: RemoteAddr,
-    events: Vec<u64>,
+    events: Vec<Touch>,
     reason: Option<&'static str>,
 }
 
@@ -89,7 +89,7 @@ impl Growth {
     }
 
     /// Reads the stack of a thread that stands still, for these faults; whether it runs Python.
-    fn observe(&mut self, tid: i32, events: &[u64], reason: Option<&'static str>) -> bool {
+    fn observe(&mut self, tid: i32, events: &[Touch], reason: Option<&'static str>) -> bool {
         let tstates = match self.standing.read(tid) {
             Read::Stacks(tstates) => tstates,
             Read::NotPython => return false,
@@ -118,7 +118,12 @@ impl Growth {
             .map(|stack| stack.tstate)
     }
 
-    fn fault(&mut self, tid: i32, tstate: RemoteAddr, addr: u64, reason: Option<&'static str>) {
+    fn fault(&mut self, tid: i32, tstate: RemoteAddr, touch: Touch, reason: Option<&'static str>) {
+        if touch.was_there {
+            // It is copied, or may only be written to again: the process is no bigger.
+            return;
+        }
+        let addr = touch.addr;
         let (kind, bytes) = match self.pages.classify(addr) {
             Came::Anonymous(bytes) => (WeightKind::BytesGrown, bytes),
             Came::File(bytes) => (WeightKind::BytesFile, bytes),
@@ -147,17 +152,22 @@ impl Growth {
         let look = self.pages.look_at_all();
         // What an interpreter frees at its end counts as kept.
         if ends || !self.standing.watched.session.is_ending() {
-            self.pages.forget(look);
+            self.take_in(look);
         }
         self.note_rss(self.standing.now());
+    }
+
+    fn take_in(&mut self, look: Look) {
+        let size = Size::of(self.standing.watched.session.pid);
+        self.pages.forget(look, size.map(|size| size.anonymous));
     }
 
     fn note_rss(&mut self, now: u64) {
         self.rss_next_ns = now + RSS_EVERY_NS;
         let pid = self.standing.watched.session.pid;
-        if let Some(bytes) = rss_bytes(pid) {
+        if let Some(Size { resident, .. }) = Size::of(pid) {
             let recorder = &mut self.standing.recorder;
-            self.standing.watched.rss(recorder, now, bytes);
+            self.standing.watched.rss(recorder, now, resident);
         }
     }
 }
@@ -186,7 +196,7 @@ impl StopRecording for Growth {
 }
 
 impl Watch for Growth {
-    fn stopped(&mut self, tid: i32, events: &[u64], since_ns: Option<u64>) -> bool {
+    fn stopped(&mut self, tid: i32, events: &[Touch], since_ns: Option<u64>) -> bool {
         self.since_ns = since_ns.or(self.since_ns);
         self.observe(tid, events, None)
     }
@@ -196,13 +206,13 @@ impl Watch for Growth {
             self.costs.add(now_ns().saturating_sub(since_ns));
         }
         for pending in mem::take(&mut self.pending) {
-            for addr in &pending.events {
-                self.fault(pending.tid, pending.tstate, *addr, pending.reason);
+            for touch in &pending.events {
+                self.fault(pending.tid, pending.tstate, *touch, pending.reason);
             }
         }
     }
 
-    fn missed(&mut self, tid: i32, events: &[u64]) {
+    fn missed(&mut self, tid: i32, events: &[Touch]) {
         self.observe(tid, events, Some(LATER));
     }
 
@@ -229,7 +239,7 @@ impl Watch for Growth {
         if let Some(look) = self.looks.go_on(&self.pages, now)
             && !self.standing.watched.session.is_ending()
         {
-            self.pages.forget(look);
+            self.take_in(look);
         }
         self.looks.is_under_way()
     }
@@ -254,8 +264,8 @@ impl Watch for Growth {
             };
             if let Some(tstate) = tstate {
                 let reason = (!still(sleeper)).then_some(LATER);
-                for addr in &sleeper.worked {
-                    self.fault(sleeper.tid, tstate, *addr, reason);
+                for touch in &sleeper.worked {
+                    self.fault(sleeper.tid, tstate, *touch, reason);
                 }
             }
         }
@@ -287,9 +297,23 @@ impl Watch for Growth {
     }
 }
 
-/// The resident size of a process, in bytes (`statm`, in pages).
-fn rss_bytes(pid: i32) -> Option<u64> {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    (pages > 0).then_some(pages * page_bytes())
+/// How big a process is, in bytes.
+struct Size {
+    resident: u64,
+    /// Without files and shared memory.
+    anonymous: u64,
+}
+
+impl Size {
+    /// The second and the third number of `statm`, in pages; `None` when the process is gone.
+    fn of(pid: i32) -> Option<Self> {
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+        let mut pages = statm.split_ascii_whitespace().skip(1);
+        let mut bytes = || Some(pages.next()?.parse::<u64>().ok()? * page_bytes());
+        let (resident, shared) = (bytes()?, bytes()?);
+        (resident > 0).then_some(Self {
+            resident,
+            anonymous: resident.saturating_sub(shared),
+        })
+    }
 }

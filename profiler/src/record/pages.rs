@@ -61,6 +61,9 @@ pub(super) struct Pages {
     seen: u64,
     /// Samples whose pages are gone or came in again.
     gone: Vec<u32>,
+    /// No more bytes than these can be there: what was resident at the last look, and what came
+    /// in since; `None` before the first one.
+    most: Option<u64>,
 }
 
 impl Pages {
@@ -75,6 +78,7 @@ impl Pages {
             kept: BTreeMap::new(),
             seen: 0,
             gone: Vec::new(),
+            most: None,
         })
     }
 
@@ -115,6 +119,7 @@ impl Pages {
     pub(super) fn came(&mut self, addr: u64, sample: u32, bytes: u64) {
         let page = addr / self.page_bytes;
         self.seen += 1;
+        self.most = self.most.map(|most| most.saturating_add(bytes));
         let kept = Kept {
             sample,
             bytes,
@@ -153,7 +158,8 @@ impl Pages {
             let bytes = window[at..].first_chunk().copied().unwrap_or_default();
             let entry = u64::from_ne_bytes(bytes);
             let moved = frame(entry) != kept.frame && frame(entry) != 0 && kept.frame != 0;
-            if entry & (PRESENT | SWAPPED) == 0 || (moved && self.came_again(page, *kept)) {
+            let missing = entry & (PRESENT | SWAPPED) == 0;
+            if missing || (moved && self.came_again(page, *kept)) {
                 look.missing.push((page, kept.order));
             }
         }
@@ -176,8 +182,10 @@ impl Pages {
             .any(|(_, other)| other.order > kept.order)
     }
 
-    /// Takes off what a look has missed, but for pages that came in since.
-    pub(super) fn forget(&mut self, look: Look) {
+    /// Takes off what a look has missed, but for pages that came in since. So many bytes of
+    /// anonymous memory are resident now; `None` where that is not told.
+    pub(super) fn forget(&mut self, look: Look, resident: Option<u64>) {
+        self.most = resident.or(self.most);
         for (page, order) in look.missing {
             if self.kept.get(&page).is_some_and(|kept| kept.order == order) {
                 let old = self.kept.remove(&page);
@@ -190,6 +198,7 @@ impl Pages {
     pub(super) fn begin_again(&mut self, pid: i32) {
         let all = std::mem::take(&mut self.kept);
         self.gone.extend(all.values().map(|kept| kept.sample));
+        self.most = None;
         if let Ok(file) = File::open(format!("/proc/{pid}/pagemap")) {
             self.pagemap = file;
         }
@@ -200,9 +209,14 @@ impl Pages {
         std::mem::take(&mut self.gone)
     }
 
-    /// What is kept of which sample.
+    /// What is kept of which sample. A page stands for many that were not seen: all are made
+    /// smaller alike where they stand for more than there can be.
     pub(super) fn kept(&self) -> Vec<(u32, u64)> {
-        self.kept.values().map(|k| (k.sample, k.bytes)).collect()
+        let sum: u128 = self.kept.values().map(|k| u128::from(k.bytes)).sum();
+        let most = self.most.map_or(sum, u128::from).min(sum);
+        let part = |bytes: u64| (u128::from(bytes) * most / sum.max(1)) as u64;
+        let kept = self.kept.values();
+        kept.map(|k| (k.sample, part(k.bytes))).collect()
     }
 }
 
@@ -262,10 +276,29 @@ mod tests {
         assert!(pages.look_at_all().missing.is_empty());
         drop(goes);
         let missing = pages.look_at_all();
-        pages.forget(missing);
+        pages.forget(missing, None);
         assert_eq!(pages.take_gone(), [3]);
         assert_eq!(pages.kept(), [(2, 4096)]);
     }
+
+    #[test]
+    fn no_more_is_kept_than_there_is() {
+        let mut pages = own();
+        let memory = vec![1_u8; LARGE];
+        let start = memory.as_ptr().addr() as u64;
+        pages.came(start, 1, 3 << 20);
+        pages.came(start + (4 << 20), 2, 1 << 20);
+        let look = pages.look_at_all();
+        pages.forget(look, Some(2 << 20));
+        assert_eq!(pages.kept(), [(1, 3 << 19), (2, 1 << 19)]);
+        pages.came(start + (8 << 20), 3, 2 << 20);
+        let sum: u64 = pages.kept().iter().map(|(_, bytes)| bytes).sum();
+        assert!(sum <= 4 << 20, "{sum}");
+        let look = pages.look_at_all();
+        pages.forget(look, Some(1 << 40));
+        assert_eq!(pages.kept(), [(1, 3 << 20), (2, 1 << 20), (3, 2 << 20)]);
+    }
+
     #[test]
     fn a_look_in_pieces_sees_all_and_leaves_what_came_in_since() {
         let mut pages = own();
@@ -286,7 +319,7 @@ mod tests {
         }
         assert!(pieces > count / 2, "{pieces}");
         pages.came(start, 100, 4096);
-        pages.forget(look);
+        pages.forget(look, None);
         assert_eq!(pages.kept(), [(100, 4096)]);
     }
 }

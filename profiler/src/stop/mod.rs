@@ -46,6 +46,7 @@ use refuse::check;
 
 use crate::error::Error;
 use crate::sys::perf::Kind;
+pub use crate::sys::perf::Touch;
 use crate::sys::ptrace;
 use worker::Worker;
 
@@ -63,14 +64,14 @@ pub struct Plan {
 /// What is done at a stop and at a beat. Called on the stop thread.
 pub trait Watch {
     /// Thread `tid` stands still, in user mode, with the stack that it had when these events
-    /// happened: for a page fault the address that was touched, for a beat of a clock anything.
+    /// happened.
     /// `since_ns` is when it was stopped, by CLOCK_MONOTONIC, where the event says so. Answers
     /// whether the thread is worth to be stopped again.
-    fn stopped(&mut self, tid: i32, events: &[u64], since_ns: Option<u64>) -> bool;
+    fn stopped(&mut self, tid: i32, events: &[Touch], since_ns: Option<u64>) -> bool;
 
     /// Thread `tid` stands still, in user mode. These events happened while it worked in the
     /// kernel, and it was not met when it came back: its stack may be that of a later instant.
-    fn missed(&mut self, tid: i32, events: &[u64]);
+    fn missed(&mut self, tid: i32, events: &[Touch]);
 
     /// So many events of thread `tid` will be met nowhere; `why` is one of [`why`].
     fn lost(&mut self, tid: i32, count: u64, why: &'static str);

@@ -11,7 +11,7 @@ use super::Plan;
 use super::asleep::{Sleep, Sleeper};
 use super::door::Doors;
 use super::jitter::Jitter;
-use crate::sys::perf::{Event, KernelEvent, Kind};
+use crate::sys::perf::{Event, KernelEvent, Kind, Touch};
 
 /// A thread that runs no Python has its events turned off. It may be about to: they are turned on
 /// again so soon, each time later up to the last.
@@ -33,7 +33,7 @@ pub(super) struct Tracee {
     /// Tells of a write to the word at this address.
     pub(super) awaited: Option<(u64, Event)>,
     /// Events in the kernel whose thread was not met at a door, to be told when it stands still.
-    pub(super) owed: Vec<u64>,
+    pub(super) owed: Vec<Touch>,
     /// Decides the time to its next stop.
     jitter: Jitter,
     /// Periods until its next stop.
@@ -82,7 +82,7 @@ impl Tracee {
     }
 
     /// Every event in the kernel that was not told; nobody is waited for any more.
-    pub(super) fn take_owed(&mut self) -> Vec<u64> {
+    pub(super) fn take_owed(&mut self) -> Vec<Touch> {
         let mut owed = std::mem::take(&mut self.owed);
         owed.extend(self.doors.give_up());
         owed

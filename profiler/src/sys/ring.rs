@@ -15,21 +15,35 @@ use super::ptrace::Registers;
 /// r12 – r15 20 – 23. The kernel writes them in this order.
 pub(super) const REGISTERS: u64 = 0x00f0_01fa;
 const COUNT: usize = REGISTERS.count_ones() as usize;
-/// Header, time, address, ABI, registers.
-const RECORD_BYTES: usize = 8 + 8 + 8 + 8 + 8 * COUNT;
+/// Header, time, address, ABI, registers, address in memory.
+const RECORD_BYTES: usize = 8 + 8 + 8 + 8 + 8 * COUNT + 8;
 
 /// Header, id of the event, how many.
 const LOST_BYTES: u64 = 8 + 8 + 8;
 
 const PAGE: usize = 4096;
 
+/// What a page fault touched; of any other event nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Touch {
+    /// The address.
+    pub addr: u64,
+    /// Whether its page was in memory before the fault, and only could not be written to: it may
+    /// be shared since a fork. Never the page of zeros.
+    ///
+    /// The kernel notes a fault before it brings the page in (`do_user_addr_fault`,
+    /// `arch/x86/mm/fault.c`), with the address in memory where there is one
+    /// (`perf_virt_to_phys`, `kernel/events/core.c`).
+    pub was_there: bool,
+}
+
 /// What is noted of one event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// When, by CLOCK_MONOTONIC.
     pub time_ns: u64,
-    /// The address that was touched, of a page fault.
-    pub addr: u64,
+    /// What was touched.
+    pub touch: Touch,
     /// Where the thread was in user mode, or had left it.
     pub registers: Registers,
 }
@@ -90,7 +104,10 @@ impl Ring {
                 let [bx, dx, si, di, bp, sp, ip, r12, r13, r14, r15] = words;
                 each(Record {
                     time_ns: self.word(8),
-                    addr: self.word(16),
+                    touch: Touch {
+                        addr: self.word(16),
+                        was_there: self.word(32 + 8 * COUNT as u64) != 0,
+                    },
                     registers: Registers {
                         ip,
                         sp,
