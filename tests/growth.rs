@@ -233,6 +233,17 @@ fn pages_that_were_shared_since_a_fork_are_no_growth() {
 }
 
 #[test]
+fn memory_whose_place_shared_memory_has_taken_is_not_kept() {
+    matrix(|interpreter| {
+        let (seen, _) = of_one_round(interpreter, "replaced");
+        let (grown, kept) = seen["by_private"];
+        assert!((grown - 16.0).abs() < 1.0, "{seen:?}");
+        assert!(kept < 1.0, "{seen:?}");
+        assert!(!seen.contains_key("by_shared"), "{seen:?}");
+    });
+}
+
+#[test]
 fn a_site_can_be_a_line_a_file_or_a_stack() {
     let scratch = Scratch::new("growth-by");
     let output = scratch.join("x.olk");

@@ -1,6 +1,6 @@
 """Target of tests/growth.rs: grows at known places, in steps that standard input asks for.
 
-usage: growth.py [ROUNDS | huge | forever | threads | short | forked]
+usage: growth.py [ROUNDS | huge | forever | threads | short | forked | replaced]
 (default: 0, for one round for each byte on standard input)
 
 A line at the end tells how many pages each function made the kernel bring in, counted by the
@@ -192,10 +192,33 @@ def forked():
     os.read(0, 1)
 
 
+def by_private(content):
+    buffer = mmap.mmap(-1, len(content), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    buffer.write(content)
+    return buffer
+
+
+def by_shared(content):
+    buffer = mmap.mmap(-1, len(content))
+    buffer.write(content)
+    return buffer
+
+
+def replaced():
+    """Gives memory back and maps shared memory, which the kernel puts into the same place."""
+    content = b"x" * (16 * MIB)
+    os.write(1, oracle.encode(oracle.message([])))
+    os.read(0, 1)
+    by_private(content).close()
+    kept.append(by_shared(content))
+    os.write(1, b".\n")
+    os.read(0, 1)
+
+
 if sys.argv[1:] == ["huge"]:
     main(0, huge)
 elif sys.argv[1:] and not sys.argv[1].isdigit():
-    modes = forever, threads, execed, short, forked
+    modes = forever, threads, execed, short, forked, replaced
     {mode.__name__: mode for mode in modes}[sys.argv[1]]()
 else:
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)

@@ -158,8 +158,10 @@ impl Pages {
             let bytes = window[at..].first_chunk().copied().unwrap_or_default();
             let entry = u64::from_ne_bytes(bytes);
             let moved = frame(entry) != kept.frame && frame(entry) != 0 && kept.frame != 0;
+            // A file or shared memory has taken the place of what was there.
+            let another = entry & FILE != 0;
             let missing = entry & (PRESENT | SWAPPED) == 0;
-            if missing || (moved && self.came_again(page, *kept)) {
+            if missing || another || (moved && self.came_again(page, *kept)) {
                 look.missing.push((page, kept.order));
             }
         }
