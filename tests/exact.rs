@@ -336,6 +336,7 @@ fn a_panic_at_a_stop_lets_the_target_go() {
             pid: target.pid().cast_signed(),
             kind: Kind::TaskClock { period_ns },
             beat_ns: period_ns,
+            huge_pages: false,
         };
         let thread = StopThread::start(plan, Panics).expect("permission");
         let panicked = std::thread::spawn(move || drop(thread.join())).join();

@@ -20,6 +20,8 @@ use support::{
 /// Kills at random moments.
 const KILLS: u64 = 200;
 const MIB: f64 = (1 << 20) as f64;
+/// After so long a thread without faults is taken for one that rests.
+const REST_NS: u64 = 400_000_000;
 
 /// One interpreter will do where it is the kernel that is tested.
 fn newest() -> Interpreter {
@@ -173,7 +175,8 @@ fn known_sites_get_their_shares_and_the_temporary_one_keeps_nothing() {
             of_kind(WeightKind::BytesFile).any(in_load),
             "{files}, {said}"
         );
-        assert_eq!(bytes, files << 18, "{said}");
+        // The first ones after a rest stand for fewer faults.
+        assert!(bytes > files << 16 && bytes <= files << 18, "{said}");
         // What is called there may take a page.
         let grown = of_kind(WeightKind::BytesGrown)
             .filter(|s| in_load(s))
@@ -184,18 +187,31 @@ fn known_sites_get_their_shares_and_the_temporary_one_keeps_nothing() {
 
 #[test]
 fn a_huge_page_counts_as_what_it_is() {
-    let mut target = Target::spawn(&newest(), "growth.py", &["huge"]);
-    let scratch = Scratch::new("growth-huge");
-    let output = scratch.join("x.olk");
-    let onlooker = start(&target, &output, &["--growth-every", "4K"]);
-    wait_until_watched(&onlooker);
-    work(&mut target, 1);
-    let said = interrupt(onlooker);
-    let faults = truth(target)["huge"] / 4096.0;
-    let (grown, kept) = by_function(&output)["huge"];
-    say(&format!("{faults} faults for 64 MiB; {said}"));
-    assert!((grown / MIB - 64.0).abs() < 3.0, "{said}");
-    assert!((kept / MIB - 64.0).abs() < 3.0, "{said}");
+    // One in 64 faults would mostly be none of the 32.
+    for more in [&["--growth-every", "4K"][..], &[]] {
+        let mut target = Target::spawn(&newest(), "growth.py", &["huge"]);
+        let scratch = Scratch::new("growth-huge");
+        let output = scratch.join("x.olk");
+        let onlooker = start(&target, &output, more);
+        wait_until_watched(&onlooker);
+        // It has slept since for longer than a thread that begins to grow.
+        wait_until("a rest", || {
+            let tables = read::read(File::open(&output).expect("a recording"));
+            tables.is_ok_and(|read| {
+                read.tables
+                    .rss
+                    .last()
+                    .is_some_and(|at| at.time_ns > REST_NS)
+            })
+        });
+        work(&mut target, 1);
+        let said = interrupt(onlooker);
+        let faults = truth(target)["huge"] / 4096.0;
+        let (grown, kept) = by_function(&output)["huge"];
+        say(&format!("{faults} faults for 64 MiB; {said}"));
+        assert!((grown / MIB - 64.0).abs() < 3.0, "{said}");
+        assert!((kept / MIB - 64.0).abs() < 3.0, "{said}");
+    }
 }
 
 /// Grown and kept MiB of each function of a target that works once.

@@ -35,8 +35,10 @@ pub struct Growth {
     standing: Standing,
     pages: Pages,
     looks: Looks,
-    /// Faults that one event stands for.
+    /// Faults that an event stands for where that is not counted.
     period: u64,
+    /// Whether a huge page came in, and that was not told.
+    huge: bool,
     /// Whether each beat takes time samples too.
     times: bool,
     rss_next_ns: u64,
@@ -47,13 +49,20 @@ pub struct Growth {
     since_ns: Option<u64>,
 }
 
+/// Whose stack was read.
+#[derive(Clone, Copy, Debug)]
+struct Who {
+    tid: i32,
+    tstate: RemoteAddr,
+    /// Why it may be that of a later instant.
+    reason: Option<&'static str>,
+}
+
 /// Faults whose stack was read.
 #[derive(Debug)]
 struct Pending {
-    tid: i32,
-    tstate: RemoteAddr,
+    who: Who,
     events: Vec<Touch>,
-    reason: Option<&'static str>,
 }
 
 /// Faults that stand for so many bytes of ordinary pages.
@@ -79,6 +88,7 @@ impl Growth {
             pages: Pages::open(first.attached.pid)?,
             standing: Standing::new(first, recorder, rate_hz),
             period,
+            huge: false,
             times,
             looks: Looks::default(),
             rss_next_ns: 0,
@@ -101,10 +111,12 @@ impl Growth {
         // A thread state that is being taken down has no stack: its events are none.
         if let Some(tstate) = self.current(&tstates) {
             self.pending.push(Pending {
-                tid,
-                tstate,
+                who: Who {
+                    tid,
+                    tstate,
+                    reason,
+                },
                 events: events.to_vec(),
-                reason,
             });
         }
         true
@@ -118,33 +130,50 @@ impl Growth {
             .map(|stack| stack.tstate)
     }
 
-    fn fault(&mut self, tid: i32, tstate: RemoteAddr, touch: Touch, reason: Option<&'static str>) {
+    fn fault(&mut self, who: Who, touch: Touch) {
         if touch.was_there {
             // It is copied, or may only be written to again: the process is no bigger.
             return;
         }
-        let addr = touch.addr;
-        let (kind, bytes) = match self.pages.classify(addr) {
-            Came::Anonymous(bytes) => (WeightKind::BytesGrown, bytes),
-            Came::File(bytes) => (WeightKind::BytesFile, bytes),
-            Came::Nothing => return,
+        let faults = match touch.faults {
+            0 => self.period,
+            faults => faults,
         };
-        let bytes = bytes.saturating_mul(self.period);
-        let id = (kind == WeightKind::BytesGrown).then(|| self.standing.recorder.next_growth());
-        if let Some(id) = id {
-            self.pages.came(addr, id, bytes);
+        match self.pages.classify(touch.addr, faults) {
+            Came::Anonymous(bytes) => {
+                let bytes = bytes.saturating_mul(faults);
+                let id = self.standing.recorder.next_growth();
+                self.pages.came(touch.addr, id, bytes);
+                self.record(who, WeightKind::BytesGrown, bytes, Some(id));
+            }
+            Came::Huge(pages) => {
+                self.huge = true;
+                for start in pages {
+                    let id = self.standing.recorder.next_growth();
+                    let bytes = self.pages.huge_came(start, id);
+                    self.record(who, WeightKind::BytesGrown, bytes, Some(id));
+                }
+            }
+            Came::File(bytes) => {
+                let bytes = bytes.saturating_mul(faults);
+                self.record(who, WeightKind::BytesFile, bytes, None);
+            }
+            Came::Nothing => {}
         }
+    }
+
+    fn record(&mut self, who: Who, kind: WeightKind, amount: u64, growth: Option<u32>) {
         let weight = Weight {
             kind,
-            amount: bytes,
-            reason,
-            growth: id,
+            amount,
+            reason: who.reason,
+            growth,
         };
         let now = self.standing.now();
-        let running = self.standing.knows(tid);
+        let running = self.standing.knows(who.tid);
         let recorder = &mut self.standing.recorder;
         let watched = &mut self.standing.watched;
-        watched.exact(recorder, now, (tstate, running), weight);
+        watched.exact(recorder, now, (who.tstate, running), weight);
     }
 
     /// Looks at all pages at once. `ends`: the interpreter begins to end, and has freed nothing.
@@ -201,15 +230,16 @@ impl Watch for Growth {
         self.observe(tid, events, None)
     }
 
-    fn went_on(&mut self) {
+    fn went_on(&mut self) -> bool {
         if let Some(since_ns) = self.since_ns.take() {
             self.costs.add(now_ns().saturating_sub(since_ns));
         }
         for pending in mem::take(&mut self.pending) {
             for touch in &pending.events {
-                self.fault(pending.tid, pending.tstate, *touch, pending.reason);
+                self.fault(pending.who, *touch);
             }
         }
+        mem::take(&mut self.huge)
     }
 
     fn missed(&mut self, tid: i32, events: &[Touch]) {
@@ -263,9 +293,13 @@ impl Watch for Growth {
                 }
             };
             if let Some(tstate) = tstate {
-                let reason = (!still(sleeper)).then_some(LATER);
+                let who = Who {
+                    tid: sleeper.tid,
+                    tstate,
+                    reason: (!still(sleeper)).then_some(LATER),
+                };
                 for touch in &sleeper.worked {
-                    self.fault(sleeper.tid, tstate, *touch, reason);
+                    self.fault(who, *touch);
                 }
             }
         }

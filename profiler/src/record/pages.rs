@@ -1,10 +1,11 @@
 //! Pages that were seen to come in, and which of them are still there.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::huge::HugePages;
 use crate::sys::pagemap::{self, Page};
 
 /// Bits of an entry of `/proc/PID/pagemap` (`Documentation/admin-guide/mm/pagemap.rst`).
@@ -18,11 +19,14 @@ const ENTRY_BYTES: u64 = 8;
 const WINDOW: usize = 512;
 
 /// What a fault brought in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Came {
-    /// So many bytes of anonymous memory.
+    /// A page of anonymous memory, of so many bytes.
     Anonymous(u64),
-    /// So many bytes of a file or of shared memory.
+    /// Huge pages of anonymous memory, which begin there and came in since the fault that was seen
+    /// before.
+    Huge(Vec<u64>),
+    /// A page of a file or of shared memory, of so many bytes.
     File(u64),
     /// Nothing that stays: the page is gone again, or is the shared page of zeros.
     Nothing,
@@ -55,7 +59,7 @@ pub(super) struct Look {
 pub(super) struct Pages {
     pagemap: File,
     page_bytes: u64,
-    huge_bytes: u64,
+    huge: HugePages,
     /// By number of the page: its latest fault that was seen.
     kept: BTreeMap<u64, Kept>,
     seen: u64,
@@ -69,12 +73,11 @@ pub(super) struct Pages {
 impl Pages {
     pub(super) fn open(pid: i32) -> io::Result<Self> {
         let page_bytes = page_bytes();
-        let huge = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
-        let huge = huge.ok().and_then(|size| size.trim().parse().ok());
+        let pagemap = File::open(format!("/proc/{pid}/pagemap"))?;
         Ok(Self {
-            pagemap: File::open(format!("/proc/{pid}/pagemap"))?,
+            huge: HugePages::of(&pagemap),
+            pagemap,
             page_bytes,
-            huge_bytes: huge.unwrap_or(page_bytes),
             kept: BTreeMap::new(),
             seen: 0,
             gone: Vec::new(),
@@ -82,19 +85,25 @@ impl Pages {
         })
     }
 
-    /// What a fault at this address brought in. Call it while the thread stands still, at best.
-    pub(super) fn classify(&self, addr: u64) -> Came {
+    /// What a fault at this address brought in, the last one of so many. Call it while the thread
+    /// stands still, at best.
+    pub(super) fn classify(&self, addr: u64, faults: u64) -> Came {
         let start = addr - addr % self.page_bytes;
         let page = pagemap::page(&self.pagemap, start, self.page_bytes)
             .unwrap_or_else(|_| self.page_of_entry(addr));
-        let bytes = if page.huge {
-            self.huge_bytes
+        let huge = page.huge && self.huge.bytes > 0;
+        let bytes = if huge {
+            self.huge.bytes
         } else {
             self.page_bytes
         };
         match page {
             Page { present: false, .. } | Page { zero: true, .. } => Came::Nothing,
             Page { file: true, .. } => Came::File(bytes),
+            Page { .. } if huge => {
+                let known = |start| self.pages_of(start).next().is_some();
+                Came::Huge(self.huge.came(&self.pagemap, addr, faults, known))
+            }
             Page { .. } => Came::Anonymous(bytes),
         }
     }
@@ -113,6 +122,23 @@ impl Pages {
         let mut entry = [0; ENTRY_BYTES as usize];
         let read = self.pagemap.read_exact_at(&mut entry, page * ENTRY_BYTES);
         read.map_or(0, |()| u64::from_ne_bytes(entry))
+    }
+
+    /// Pages that are kept of the huge one that begins there.
+    fn pages_of(&self, start: u64) -> impl Iterator<Item = u64> {
+        let end = start.saturating_add(self.huge.bytes);
+        let pages = start / self.page_bytes..end / self.page_bytes;
+        self.kept.range(pages).map(|(page, _)| *page)
+    }
+
+    /// A huge page has come in there, of how many bytes: nothing was there any more.
+    pub(super) fn huge_came(&mut self, start: u64, sample: u32) -> u64 {
+        let old: Vec<u64> = self.pages_of(start).collect();
+        let old = old.into_iter().filter_map(|page| self.kept.remove(&page));
+        self.gone.extend(old.map(|old| old.sample));
+        let bytes = self.huge.bytes;
+        self.came(start, sample, bytes);
+        bytes
     }
 
     /// A page belongs to its latest fault.
@@ -201,6 +227,7 @@ impl Pages {
         let all = std::mem::take(&mut self.kept);
         self.gone.extend(all.values().map(|kept| kept.sample));
         self.most = None;
+        self.huge.begin_again();
         if let Ok(file) = File::open(format!("/proc/{pid}/pagemap")) {
             self.pagemap = file;
         }
@@ -255,14 +282,15 @@ mod tests {
         let touched = vec![1_u8; LARGE];
         let untouched: Vec<u8> = Vec::with_capacity(LARGE);
         let middle = |v: &Vec<u8>| v.as_ptr().addr() as u64 + LARGE as u64 / 2;
-        let bytes = match pages.classify(middle(&touched)) {
+        let bytes = match pages.classify(middle(&touched), 1) {
             Came::Anonymous(bytes) => bytes,
+            Came::Huge(pages) if pages.len() == 1 => page,
             other => panic!("{other:?}"),
         };
-        assert!(bytes == page || bytes == pages.huge_bytes);
-        assert_eq!(pages.classify(middle(&untouched)), Came::Nothing);
+        assert_eq!(bytes, page);
+        assert_eq!(pages.classify(middle(&untouched), 1), Came::Nothing);
         let code = memory_files_and_nothing_are_told_apart as fn() as usize as u64;
-        assert!(matches!(pages.classify(code), Came::File(_)));
+        assert!(matches!(pages.classify(code, 1), Came::File(_)));
     }
 
     #[test]

@@ -24,8 +24,9 @@ impl Worker {
                 // A thread that is gone (killed while it was stopped) cannot be told to go on.
                 let _ = ptrace::go_on(tid, 0);
                 let took = start.elapsed().as_nanos();
-                watch.went_on();
+                let huge = watch.went_on();
                 if let Some(tracee) = self.tracees.by_tid.get_mut(&tid) {
+                    tracee.went_on(huge);
                     tracee.stop_took(u64::try_from(took).unwrap_or(u64::MAX));
                 }
                 Ok(())

@@ -24,6 +24,7 @@ mod beats;
 mod door;
 mod jitter;
 mod meet;
+mod pace;
 mod pause;
 mod refuse;
 mod seize;
@@ -59,6 +60,8 @@ pub struct Plan {
     pub kind: Kind,
     /// Nanoseconds between two beats on our side.
     pub beat_ns: u64,
+    /// Whether a page fault may bring in a huge page.
+    pub huge_pages: bool,
 }
 
 /// What is done at a stop and at a beat. Called on the stop thread.
@@ -80,7 +83,10 @@ pub trait Watch {
     fn short_of_buffers(&mut self) {}
 
     /// The thread that stood still goes on: what is left to do for it and need not hold it up.
-    fn went_on(&mut self) {}
+    /// Answers whether it has touched a huge page.
+    fn went_on(&mut self) -> bool {
+        false
+    }
 
     /// The word of eight bytes whose next writer, the main thread, is to be told to
     /// [`written`](Self::written). Asked at the start and at each beat.

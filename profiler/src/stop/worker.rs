@@ -209,6 +209,7 @@ impl Worker {
             if !tracee.wanted && (watch.wants(*tid) || tracee.is_due()) {
                 tracee.set_wanted(true);
             }
+            tracee.beat();
         }
         let mut sleepers = std::mem::take(&mut self.sleepers);
         self.tracees.asleep(&mut sleepers);

@@ -15,8 +15,8 @@ use super::ptrace::Registers;
 /// r12 – r15 20 – 23. The kernel writes them in this order.
 pub(super) const REGISTERS: u64 = 0x00f0_01fa;
 const COUNT: usize = REGISTERS.count_ones() as usize;
-/// Header, time, address, ABI, registers, address in memory.
-const RECORD_BYTES: usize = 8 + 8 + 8 + 8 + 8 * COUNT + 8;
+/// Header, time, address, count, ABI, registers, address in memory.
+const RECORD_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 8 * COUNT + 8;
 
 /// Header, id of the event, how many.
 const LOST_BYTES: u64 = 8 + 8 + 8;
@@ -35,6 +35,8 @@ pub struct Touch {
     /// `arch/x86/mm/fault.c`), with the address in memory where there is one
     /// (`perf_virt_to_phys`, `kernel/events/core.c`).
     pub was_there: bool,
+    /// Faults since the one that was noted before, this one included; 0 where that is not known.
+    pub faults: u64,
 }
 
 /// What is noted of one event.
@@ -55,6 +57,8 @@ pub(super) struct Ring {
     data: usize,
     /// How far it was read.
     tail: u64,
+    /// The count in the last record; `None` after a gap.
+    counted: Option<u64>,
 }
 
 // SAFETY: the mapping belongs to this value alone and may be used from any one thread at a time.
@@ -72,6 +76,7 @@ impl Ring {
             base,
             data,
             tail: 0,
+            counted: Some(0),
         })
     }
 
@@ -99,14 +104,18 @@ impl Ring {
             if header as u32 == PERF_RECORD_SAMPLE && size == RECORD_BYTES as u64 {
                 let mut words = [0; COUNT];
                 for (i, word) in words.iter_mut().enumerate() {
-                    *word = self.word(32 + 8 * i as u64);
+                    *word = self.word(40 + 8 * i as u64);
                 }
                 let [bx, dx, si, di, bp, sp, ip, r12, r13, r14, r15] = words;
+                let count = self.word(24);
+                let before = self.counted.replace(count);
+                let faults = before.map_or(0, |before| count.saturating_sub(before));
                 each(Record {
                     time_ns: self.word(8),
                     touch: Touch {
                         addr: self.word(16),
-                        was_there: self.word(32 + 8 * COUNT as u64) != 0,
+                        was_there: self.word(40 + 8 * COUNT as u64) != 0,
+                        faults,
                     },
                     registers: Registers {
                         ip,
@@ -117,6 +126,7 @@ impl Ring {
             }
             if header as u32 == PERF_RECORD_LOST && size >= LOST_BYTES {
                 lost += self.word(16);
+                self.counted = None;
             }
             self.tail += size;
         }
