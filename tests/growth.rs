@@ -273,6 +273,9 @@ fn a_site_can_be_a_line_a_file_or_a_stack() {
         .stdin(Stdio::null()))
     .success();
     assert!(run.stderr.contains("kept of"), "{}", run.stderr);
+    // It has run for a while before it is watched.
+    let before = " MiB of memory came in before it was watched";
+    assert!(run.stderr.contains(before), "{}", run.stderr);
     let has = |by: &str, test: &dyn Fn(&Value) -> bool| {
         let sites = sites(&output, by);
         assert!(sites.iter().any(test), "{by}: {sites:?}");

@@ -5,6 +5,7 @@
 //! the end is kept: the pages that were seen to come in are looked up again and again, for the last
 //! time when the interpreter begins to end, which frees nearly all memory.
 
+use onlooker_flamegraph::units::bytes;
 use onlooker_recording::tables::{Totals, WeightKind};
 use onlooker_recording::write::WriteError;
 use onlooker_unwinder::memory::RemoteAddr;
@@ -42,6 +43,8 @@ pub struct Growth {
     /// Whether each beat takes time samples too.
     times: bool,
     rss_next_ns: u64,
+    /// Anonymous memory that was there when the events began, in bytes.
+    before: Option<u64>,
     costs: StopCosts,
     /// What is to be recorded once the thread goes on.
     pending: Vec<Pending>,
@@ -92,6 +95,7 @@ impl Growth {
             times,
             looks: Looks::default(),
             rss_next_ns: 0,
+            before: None,
             costs: StopCosts::default(),
             pending: Vec::new(),
             since_ns: None,
@@ -220,11 +224,20 @@ impl StopRecording for Growth {
     fn said(&self) -> Vec<String> {
         let mut said = self.standing.said();
         said.extend(self.costs.said());
+        said.extend(self.before.map(|before| {
+            let before = bytes(before as f64);
+            format!("{before} of memory came in before it was watched and belongs to no site")
+        }));
         said
     }
 }
 
 impl Watch for Growth {
+    fn begins(&mut self) {
+        let size = Size::of(self.standing.watched.session.pid);
+        self.before = size.map(|size| size.anonymous);
+    }
+
     fn stopped(&mut self, tid: i32, events: &[Touch], since_ns: Option<u64>) -> bool {
         self.since_ns = since_ns.or(self.since_ns);
         self.observe(tid, events, None)

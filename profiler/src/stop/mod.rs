@@ -66,6 +66,9 @@ pub struct Plan {
 
 /// What is done at a stop and at a beat. Called on the stop thread.
 pub trait Watch {
+    /// Every thread is traced and has its events: nothing is missed from now on.
+    fn begins(&mut self) {}
+
     /// Thread `tid` stands still, in user mode, with the stack that it had when these events
     /// happened.
     /// `since_ns` is when it was stopped, by CLOCK_MONOTONIC, where the event says so. Answers
