@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use onlooker::stop::{Plan, Sleeper, StopThread, Watch};
+use onlooker::stop::{Plan, Sleeper, StopThread, Touch, Watch};
 use onlooker::sys::perf::Kind;
 
 use onlooker_recording::read;
@@ -313,10 +313,10 @@ fn an_exec_is_followed_and_harms_nothing() {
 struct Panics;
 
 impl Watch for Panics {
-    fn stopped(&mut self, tid: i32, _: &[u64], _: Option<u64>) -> bool {
+    fn stopped(&mut self, tid: i32, _: &[Touch], _: Option<u64>) -> bool {
         panic!("on purpose, at thread {tid}");
     }
-    fn missed(&mut self, _: i32, _: &[u64]) {}
+    fn missed(&mut self, _: i32, _: &[Touch]) {}
     fn lost(&mut self, _: i32, _: u64, _: &'static str) {}
     fn beat(&mut self, _: u64, _: &[Sleeper], _: &mut dyn FnMut(&Sleeper) -> bool) -> bool {
         true
@@ -336,6 +336,7 @@ fn a_panic_at_a_stop_lets_the_target_go() {
             pid: target.pid().cast_signed(),
             kind: Kind::TaskClock { period_ns },
             beat_ns: period_ns,
+            huge_pages: false,
         };
         let thread = StopThread::start(plan, Panics).expect("permission");
         let panicked = std::thread::spawn(move || drop(thread.join())).join();

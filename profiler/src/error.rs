@@ -153,7 +153,7 @@ pub enum Error {
     },
     /// A recording without growth, or none that was worth an event.
     #[error(
-        "no growth in {path}; record it with `onlooker record --growth`, for little of it with --growth-every 4K"
+        "no growth in {path}; what came in before the recording began is not in it; record it with `onlooker record --growth`, for little of it with --growth-every 4K"
     )]
     NothingGrew {
         /// The recording.

@@ -1,12 +1,13 @@
 """Target of tests/growth.rs: grows at known places, in steps that standard input asks for.
 
-usage: growth.py [ROUNDS | huge | forever | threads | short]
+usage: growth.py [ROUNDS | huge | forever | threads | short | forked | replaced]
 (default: 0, for one round for each byte on standard input)
 
 A line at the end tells how many pages each function made the kernel bring in, counted by the
 kernel itself (getrusage: the faults of this thread), inside of system calls or not.
 """
 
+import gc
 import mmap
 import os
 import resource
@@ -159,9 +160,65 @@ def short():
     hold("stays_too", 16)
 
 
+def fork():
+    """A child that ends at once. Each page of ours must fault before it is written to again."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def forked():
+    """Writes to what it shared with children, and then grows."""
+
+    def counts():
+        for item in items:
+            item[0]
+
+    def collects():
+        gc.collect()
+
+    items = [[n] for n in range(200000)]
+    os.write(1, oracle.encode(oracle.message([])))
+    os.read(0, 1)
+    before = minor()
+    for _ in range(3):
+        for work in counts, collects:
+            fork()
+            work()
+    shared = (minor() - before) * mmap.PAGESIZE
+    hold("by_parent", 32)
+    os.write(1, b"%d\n" % shared)
+    os.read(0, 1)
+
+
+def by_private(content):
+    buffer = mmap.mmap(-1, len(content), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    buffer.write(content)
+    return buffer
+
+
+def by_shared(content):
+    buffer = mmap.mmap(-1, len(content))
+    buffer.write(content)
+    return buffer
+
+
+def replaced():
+    """Gives memory back and maps shared memory, which the kernel puts into the same place."""
+    content = b"x" * (16 * MIB)
+    os.write(1, oracle.encode(oracle.message([])))
+    os.read(0, 1)
+    by_private(content).close()
+    kept.append(by_shared(content))
+    os.write(1, b".\n")
+    os.read(0, 1)
+
+
 if sys.argv[1:] == ["huge"]:
     main(0, huge)
 elif sys.argv[1:] and not sys.argv[1].isdigit():
-    {"forever": forever, "threads": threads, "execed": execed, "short": short}[sys.argv[1]]()
+    modes = forever, threads, execed, short, forked, replaced
+    {mode.__name__: mode for mode in modes}[sys.argv[1]]()
 else:
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)

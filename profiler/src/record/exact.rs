@@ -14,7 +14,7 @@ use super::rows::Weight;
 use super::standing::{Read, Standing, StopRecording};
 use crate::error::Error;
 use crate::stop::why::{GONE, LATER};
-use crate::stop::{Sleeper, Watch};
+use crate::stop::{Sleeper, Touch, Watch};
 
 /// Records what the stop thread meets.
 pub struct Exact(Standing);
@@ -108,11 +108,11 @@ impl StopRecording for Exact {
 }
 
 impl Watch for Exact {
-    fn stopped(&mut self, tid: i32, events: &[u64], _: Option<u64>) -> bool {
+    fn stopped(&mut self, tid: i32, events: &[Touch], _: Option<u64>) -> bool {
         self.observe(tid, events.len(), None)
     }
 
-    fn missed(&mut self, tid: i32, events: &[u64]) {
+    fn missed(&mut self, tid: i32, events: &[Touch]) {
         self.observe(tid, events.len(), Some(LATER));
     }
 

@@ -5,6 +5,7 @@
 //! the end is kept: the pages that were seen to come in are looked up again and again, for the last
 //! time when the interpreter begins to end, which frees nearly all memory.
 
+use onlooker_flamegraph::units::bytes;
 use onlooker_recording::tables::{Totals, WeightKind};
 use onlooker_recording::write::WriteError;
 use onlooker_unwinder::memory::RemoteAddr;
@@ -15,14 +16,14 @@ use std::mem;
 use super::clock::now_ns;
 use super::family::Newcomer;
 use super::looks::Looks;
-use super::pages::{Came, Pages, page_bytes};
+use super::pages::{Came, Look, Pages, page_bytes};
 use super::recorder::Recorder;
 use super::rows::Weight;
 use super::standing::{Read, Standing, StopRecording};
 use super::stop_costs::StopCosts;
 use crate::error::Error;
 use crate::stop::why::{GONE, LATER};
-use crate::stop::{Sleeper, Watch};
+use crate::stop::{Sleeper, Touch, Watch};
 
 /// A short program is met by a breakpoint when its interpreter begins to end; one that has run for
 /// so long has had looks enough. In a virtual machine a breakpoint makes each switch between
@@ -35,11 +36,15 @@ pub struct Growth {
     standing: Standing,
     pages: Pages,
     looks: Looks,
-    /// Faults that one event stands for.
+    /// Faults that an event stands for where that is not counted.
     period: u64,
+    /// Whether a huge page came in, and that was not told.
+    huge: bool,
     /// Whether each beat takes time samples too.
     times: bool,
     rss_next_ns: u64,
+    /// Anonymous memory that was there when the events began, in bytes.
+    before: Option<u64>,
     costs: StopCosts,
     /// What is to be recorded once the thread goes on.
     pending: Vec<Pending>,
@@ -47,13 +52,20 @@ pub struct Growth {
     since_ns: Option<u64>,
 }
 
+/// Whose stack was read.
+#[derive(Clone, Copy, Debug)]
+struct Who {
+    tid: i32,
+    tstate: RemoteAddr,
+    /// Why it may be that of a later instant.
+    reason: Option<&'static str>,
+}
+
 /// Faults whose stack was read.
 #[derive(Debug)]
 struct Pending {
-    tid: i32,
-    tstate: RemoteAddr,
-    events: Vec<u64>,
-    reason: Option<&'static str>,
+    who: Who,
+    events: Vec<Touch>,
 }
 
 /// Faults that stand for so many bytes of ordinary pages.
@@ -79,9 +91,11 @@ impl Growth {
             pages: Pages::open(first.attached.pid)?,
             standing: Standing::new(first, recorder, rate_hz),
             period,
+            huge: false,
             times,
             looks: Looks::default(),
             rss_next_ns: 0,
+            before: None,
             costs: StopCosts::default(),
             pending: Vec::new(),
             since_ns: None,
@@ -89,7 +103,7 @@ impl Growth {
     }
 
     /// Reads the stack of a thread that stands still, for these faults; whether it runs Python.
-    fn observe(&mut self, tid: i32, events: &[u64], reason: Option<&'static str>) -> bool {
+    fn observe(&mut self, tid: i32, events: &[Touch], reason: Option<&'static str>) -> bool {
         let tstates = match self.standing.read(tid) {
             Read::Stacks(tstates) => tstates,
             Read::NotPython => return false,
@@ -101,10 +115,12 @@ impl Growth {
         // A thread state that is being taken down has no stack: its events are none.
         if let Some(tstate) = self.current(&tstates) {
             self.pending.push(Pending {
-                tid,
-                tstate,
+                who: Who {
+                    tid,
+                    tstate,
+                    reason,
+                },
                 events: events.to_vec(),
-                reason,
             });
         }
         true
@@ -118,28 +134,50 @@ impl Growth {
             .map(|stack| stack.tstate)
     }
 
-    fn fault(&mut self, tid: i32, tstate: RemoteAddr, addr: u64, reason: Option<&'static str>) {
-        let (kind, bytes) = match self.pages.classify(addr) {
-            Came::Anonymous(bytes) => (WeightKind::BytesGrown, bytes),
-            Came::File(bytes) => (WeightKind::BytesFile, bytes),
-            Came::Nothing => return,
-        };
-        let bytes = bytes.saturating_mul(self.period);
-        let id = (kind == WeightKind::BytesGrown).then(|| self.standing.recorder.next_growth());
-        if let Some(id) = id {
-            self.pages.came(addr, id, bytes);
+    fn fault(&mut self, who: Who, touch: Touch) {
+        if touch.was_there {
+            // It is copied, or may only be written to again: the process is no bigger.
+            return;
         }
+        let faults = match touch.faults {
+            0 => self.period,
+            faults => faults,
+        };
+        match self.pages.classify(touch.addr, faults) {
+            Came::Anonymous(bytes) => {
+                let bytes = bytes.saturating_mul(faults);
+                let id = self.standing.recorder.next_growth();
+                self.pages.came(touch.addr, id, bytes);
+                self.record(who, WeightKind::BytesGrown, bytes, Some(id));
+            }
+            Came::Huge(pages) => {
+                self.huge = true;
+                for start in pages {
+                    let id = self.standing.recorder.next_growth();
+                    let bytes = self.pages.huge_came(start, id);
+                    self.record(who, WeightKind::BytesGrown, bytes, Some(id));
+                }
+            }
+            Came::File(bytes) => {
+                let bytes = bytes.saturating_mul(faults);
+                self.record(who, WeightKind::BytesFile, bytes, None);
+            }
+            Came::Nothing => {}
+        }
+    }
+
+    fn record(&mut self, who: Who, kind: WeightKind, amount: u64, growth: Option<u32>) {
         let weight = Weight {
             kind,
-            amount: bytes,
-            reason,
-            growth: id,
+            amount,
+            reason: who.reason,
+            growth,
         };
         let now = self.standing.now();
-        let running = self.standing.knows(tid);
+        let running = self.standing.knows(who.tid);
         let recorder = &mut self.standing.recorder;
         let watched = &mut self.standing.watched;
-        watched.exact(recorder, now, (tstate, running), weight);
+        watched.exact(recorder, now, (who.tstate, running), weight);
     }
 
     /// Looks at all pages at once. `ends`: the interpreter begins to end, and has freed nothing.
@@ -147,17 +185,22 @@ impl Growth {
         let look = self.pages.look_at_all();
         // What an interpreter frees at its end counts as kept.
         if ends || !self.standing.watched.session.is_ending() {
-            self.pages.forget(look);
+            self.take_in(look);
         }
         self.note_rss(self.standing.now());
+    }
+
+    fn take_in(&mut self, look: Look) {
+        let size = Size::of(self.standing.watched.session.pid);
+        self.pages.forget(look, size.map(|size| size.anonymous));
     }
 
     fn note_rss(&mut self, now: u64) {
         self.rss_next_ns = now + RSS_EVERY_NS;
         let pid = self.standing.watched.session.pid;
-        if let Some(bytes) = rss_bytes(pid) {
+        if let Some(Size { resident, .. }) = Size::of(pid) {
             let recorder = &mut self.standing.recorder;
-            self.standing.watched.rss(recorder, now, bytes);
+            self.standing.watched.rss(recorder, now, resident);
         }
     }
 }
@@ -181,28 +224,38 @@ impl StopRecording for Growth {
     fn said(&self) -> Vec<String> {
         let mut said = self.standing.said();
         said.extend(self.costs.said());
+        said.extend(self.before.map(|before| {
+            let before = bytes(before as f64);
+            format!("{before} of memory came in before it was watched and belongs to no site")
+        }));
         said
     }
 }
 
 impl Watch for Growth {
-    fn stopped(&mut self, tid: i32, events: &[u64], since_ns: Option<u64>) -> bool {
+    fn begins(&mut self) {
+        let size = Size::of(self.standing.watched.session.pid);
+        self.before = size.map(|size| size.anonymous);
+    }
+
+    fn stopped(&mut self, tid: i32, events: &[Touch], since_ns: Option<u64>) -> bool {
         self.since_ns = since_ns.or(self.since_ns);
         self.observe(tid, events, None)
     }
 
-    fn went_on(&mut self) {
+    fn went_on(&mut self) -> bool {
         if let Some(since_ns) = self.since_ns.take() {
             self.costs.add(now_ns().saturating_sub(since_ns));
         }
         for pending in mem::take(&mut self.pending) {
-            for addr in &pending.events {
-                self.fault(pending.tid, pending.tstate, *addr, pending.reason);
+            for touch in &pending.events {
+                self.fault(pending.who, *touch);
             }
         }
+        mem::take(&mut self.huge)
     }
 
-    fn missed(&mut self, tid: i32, events: &[u64]) {
+    fn missed(&mut self, tid: i32, events: &[Touch]) {
         self.observe(tid, events, Some(LATER));
     }
 
@@ -229,7 +282,7 @@ impl Watch for Growth {
         if let Some(look) = self.looks.go_on(&self.pages, now)
             && !self.standing.watched.session.is_ending()
         {
-            self.pages.forget(look);
+            self.take_in(look);
         }
         self.looks.is_under_way()
     }
@@ -253,9 +306,13 @@ impl Watch for Growth {
                 }
             };
             if let Some(tstate) = tstate {
-                let reason = (!still(sleeper)).then_some(LATER);
-                for addr in &sleeper.worked {
-                    self.fault(sleeper.tid, tstate, *addr, reason);
+                let who = Who {
+                    tid: sleeper.tid,
+                    tstate,
+                    reason: (!still(sleeper)).then_some(LATER),
+                };
+                for touch in &sleeper.worked {
+                    self.fault(who, *touch);
                 }
             }
         }
@@ -287,9 +344,23 @@ impl Watch for Growth {
     }
 }
 
-/// The resident size of a process, in bytes (`statm`, in pages).
-fn rss_bytes(pid: i32) -> Option<u64> {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    (pages > 0).then_some(pages * page_bytes())
+/// How big a process is, in bytes.
+struct Size {
+    resident: u64,
+    /// Without files and shared memory.
+    anonymous: u64,
+}
+
+impl Size {
+    /// The second and the third number of `statm`, in pages; `None` when the process is gone.
+    fn of(pid: i32) -> Option<Self> {
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+        let mut pages = statm.split_ascii_whitespace().skip(1);
+        let mut bytes = || Some(pages.next()?.parse::<u64>().ok()? * page_bytes());
+        let (resident, shared) = (bytes()?, bytes()?);
+        (resident > 0).then_some(Self {
+            resident,
+            anonymous: resident.saturating_sub(shared),
+        })
+    }
 }

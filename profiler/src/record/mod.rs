@@ -13,6 +13,7 @@ mod describe;
 pub mod exact;
 pub mod family;
 pub mod growth;
+mod huge;
 mod kernel;
 pub mod kin;
 mod looks;

@@ -1,10 +1,11 @@
 //! Pages that were seen to come in, and which of them are still there.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::huge::HugePages;
 use crate::sys::pagemap::{self, Page};
 
 /// Bits of an entry of `/proc/PID/pagemap` (`Documentation/admin-guide/mm/pagemap.rst`).
@@ -18,11 +19,14 @@ const ENTRY_BYTES: u64 = 8;
 const WINDOW: usize = 512;
 
 /// What a fault brought in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Came {
-    /// So many bytes of anonymous memory.
+    /// A page of anonymous memory, of so many bytes.
     Anonymous(u64),
-    /// So many bytes of a file or of shared memory.
+    /// Huge pages of anonymous memory, which begin there and came in since the fault that was seen
+    /// before.
+    Huge(Vec<u64>),
+    /// A page of a file or of shared memory, of so many bytes.
     File(u64),
     /// Nothing that stays: the page is gone again, or is the shared page of zeros.
     Nothing,
@@ -55,42 +59,51 @@ pub(super) struct Look {
 pub(super) struct Pages {
     pagemap: File,
     page_bytes: u64,
-    huge_bytes: u64,
+    huge: HugePages,
     /// By number of the page: its latest fault that was seen.
     kept: BTreeMap<u64, Kept>,
     seen: u64,
     /// Samples whose pages are gone or came in again.
     gone: Vec<u32>,
+    /// No more bytes than these can be there: what was resident at the last look, and what came
+    /// in since; `None` before the first one.
+    most: Option<u64>,
 }
 
 impl Pages {
     pub(super) fn open(pid: i32) -> io::Result<Self> {
         let page_bytes = page_bytes();
-        let huge = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
-        let huge = huge.ok().and_then(|size| size.trim().parse().ok());
+        let pagemap = File::open(format!("/proc/{pid}/pagemap"))?;
         Ok(Self {
-            pagemap: File::open(format!("/proc/{pid}/pagemap"))?,
+            huge: HugePages::of(&pagemap),
+            pagemap,
             page_bytes,
-            huge_bytes: huge.unwrap_or(page_bytes),
             kept: BTreeMap::new(),
             seen: 0,
             gone: Vec::new(),
+            most: None,
         })
     }
 
-    /// What a fault at this address brought in. Call it while the thread stands still, at best.
-    pub(super) fn classify(&self, addr: u64) -> Came {
+    /// What a fault at this address brought in, the last one of so many. Call it while the thread
+    /// stands still, at best.
+    pub(super) fn classify(&self, addr: u64, faults: u64) -> Came {
         let start = addr - addr % self.page_bytes;
         let page = pagemap::page(&self.pagemap, start, self.page_bytes)
             .unwrap_or_else(|_| self.page_of_entry(addr));
-        let bytes = if page.huge {
-            self.huge_bytes
+        let huge = page.huge && self.huge.bytes > 0;
+        let bytes = if huge {
+            self.huge.bytes
         } else {
             self.page_bytes
         };
         match page {
             Page { present: false, .. } | Page { zero: true, .. } => Came::Nothing,
             Page { file: true, .. } => Came::File(bytes),
+            Page { .. } if huge => {
+                let known = |start| self.pages_of(start).next().is_some();
+                Came::Huge(self.huge.came(&self.pagemap, addr, faults, known))
+            }
             Page { .. } => Came::Anonymous(bytes),
         }
     }
@@ -111,10 +124,28 @@ impl Pages {
         read.map_or(0, |()| u64::from_ne_bytes(entry))
     }
 
+    /// Pages that are kept of the huge one that begins there.
+    fn pages_of(&self, start: u64) -> impl Iterator<Item = u64> {
+        let end = start.saturating_add(self.huge.bytes);
+        let pages = start / self.page_bytes..end / self.page_bytes;
+        self.kept.range(pages).map(|(page, _)| *page)
+    }
+
+    /// A huge page has come in there, of how many bytes: nothing was there any more.
+    pub(super) fn huge_came(&mut self, start: u64, sample: u32) -> u64 {
+        let old: Vec<u64> = self.pages_of(start).collect();
+        let old = old.into_iter().filter_map(|page| self.kept.remove(&page));
+        self.gone.extend(old.map(|old| old.sample));
+        let bytes = self.huge.bytes;
+        self.came(start, sample, bytes);
+        bytes
+    }
+
     /// A page belongs to its latest fault.
     pub(super) fn came(&mut self, addr: u64, sample: u32, bytes: u64) {
         let page = addr / self.page_bytes;
         self.seen += 1;
+        self.most = self.most.map(|most| most.saturating_add(bytes));
         let kept = Kept {
             sample,
             bytes,
@@ -153,7 +184,10 @@ impl Pages {
             let bytes = window[at..].first_chunk().copied().unwrap_or_default();
             let entry = u64::from_ne_bytes(bytes);
             let moved = frame(entry) != kept.frame && frame(entry) != 0 && kept.frame != 0;
-            if entry & (PRESENT | SWAPPED) == 0 || (moved && self.came_again(page, *kept)) {
+            // A file or shared memory has taken the place of what was there.
+            let another = entry & FILE != 0;
+            let missing = entry & (PRESENT | SWAPPED) == 0;
+            if missing || another || (moved && self.came_again(page, *kept)) {
                 look.missing.push((page, kept.order));
             }
         }
@@ -176,8 +210,10 @@ impl Pages {
             .any(|(_, other)| other.order > kept.order)
     }
 
-    /// Takes off what a look has missed, but for pages that came in since.
-    pub(super) fn forget(&mut self, look: Look) {
+    /// Takes off what a look has missed, but for pages that came in since. So many bytes of
+    /// anonymous memory are resident now; `None` where that is not told.
+    pub(super) fn forget(&mut self, look: Look, resident: Option<u64>) {
+        self.most = resident.or(self.most);
         for (page, order) in look.missing {
             if self.kept.get(&page).is_some_and(|kept| kept.order == order) {
                 let old = self.kept.remove(&page);
@@ -190,6 +226,8 @@ impl Pages {
     pub(super) fn begin_again(&mut self, pid: i32) {
         let all = std::mem::take(&mut self.kept);
         self.gone.extend(all.values().map(|kept| kept.sample));
+        self.most = None;
+        self.huge.begin_again();
         if let Ok(file) = File::open(format!("/proc/{pid}/pagemap")) {
             self.pagemap = file;
         }
@@ -200,9 +238,14 @@ impl Pages {
         std::mem::take(&mut self.gone)
     }
 
-    /// What is kept of which sample.
+    /// What is kept of which sample. A page stands for many that were not seen: all are made
+    /// smaller alike where they stand for more than there can be.
     pub(super) fn kept(&self) -> Vec<(u32, u64)> {
-        self.kept.values().map(|k| (k.sample, k.bytes)).collect()
+        let sum: u128 = self.kept.values().map(|k| u128::from(k.bytes)).sum();
+        let most = self.most.map_or(sum, u128::from).min(sum);
+        let part = |bytes: u64| (u128::from(bytes) * most / sum.max(1)) as u64;
+        let kept = self.kept.values();
+        kept.map(|k| (k.sample, part(k.bytes))).collect()
     }
 }
 
@@ -239,14 +282,15 @@ mod tests {
         let touched = vec![1_u8; LARGE];
         let untouched: Vec<u8> = Vec::with_capacity(LARGE);
         let middle = |v: &Vec<u8>| v.as_ptr().addr() as u64 + LARGE as u64 / 2;
-        let bytes = match pages.classify(middle(&touched)) {
+        let bytes = match pages.classify(middle(&touched), 1) {
             Came::Anonymous(bytes) => bytes,
+            Came::Huge(pages) if pages.len() == 1 => page,
             other => panic!("{other:?}"),
         };
-        assert!(bytes == page || bytes == pages.huge_bytes);
-        assert_eq!(pages.classify(middle(&untouched)), Came::Nothing);
+        assert_eq!(bytes, page);
+        assert_eq!(pages.classify(middle(&untouched), 1), Came::Nothing);
         let code = memory_files_and_nothing_are_told_apart as fn() as usize as u64;
-        assert!(matches!(pages.classify(code), Came::File(_)));
+        assert!(matches!(pages.classify(code, 1), Came::File(_)));
     }
 
     #[test]
@@ -262,10 +306,29 @@ mod tests {
         assert!(pages.look_at_all().missing.is_empty());
         drop(goes);
         let missing = pages.look_at_all();
-        pages.forget(missing);
+        pages.forget(missing, None);
         assert_eq!(pages.take_gone(), [3]);
         assert_eq!(pages.kept(), [(2, 4096)]);
     }
+
+    #[test]
+    fn no_more_is_kept_than_there_is() {
+        let mut pages = own();
+        let memory = vec![1_u8; LARGE];
+        let start = memory.as_ptr().addr() as u64;
+        pages.came(start, 1, 3 << 20);
+        pages.came(start + (4 << 20), 2, 1 << 20);
+        let look = pages.look_at_all();
+        pages.forget(look, Some(2 << 20));
+        assert_eq!(pages.kept(), [(1, 3 << 19), (2, 1 << 19)]);
+        pages.came(start + (8 << 20), 3, 2 << 20);
+        let sum: u64 = pages.kept().iter().map(|(_, bytes)| bytes).sum();
+        assert!(sum <= 4 << 20, "{sum}");
+        let look = pages.look_at_all();
+        pages.forget(look, Some(1 << 40));
+        assert_eq!(pages.kept(), [(1, 3 << 20), (2, 1 << 20), (3, 2 << 20)]);
+    }
+
     #[test]
     fn a_look_in_pieces_sees_all_and_leaves_what_came_in_since() {
         let mut pages = own();
@@ -286,7 +349,7 @@ mod tests {
         }
         assert!(pieces > count / 2, "{pieces}");
         pages.came(start, 100, 4096);
-        pages.forget(look);
+        pages.forget(look, None);
         assert_eq!(pages.kept(), [(100, 4096)]);
     }
 }

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use crate::sys::perf::Touch;
+
 /// A thread that sleeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sleeper {
@@ -11,7 +13,7 @@ pub struct Sleeper {
     pub tid: i32,
     /// What happened to it in the kernel, in the system call that it sleeps in now, and was not
     /// told yet, as for [`Watch::stopped`](super::Watch::stopped).
-    pub worked: Vec<u64>,
+    pub worked: Vec<Touch>,
     /// How much it has run and how often: as long as this stays, it has not run.
     ran: String,
 }

@@ -11,7 +11,7 @@
 
 use std::io;
 
-use crate::sys::perf::{Event, Kind, Record};
+use crate::sys::perf::{Event, Kind, Record, Touch};
 use crate::sys::ptrace::Registers;
 
 /// So many others may come through before the thread is given up.
@@ -37,7 +37,7 @@ impl Doors {
     ///
     /// # Errors
     /// When there is no breakpoint to be had; the event is not noted then.
-    pub(super) fn beat(&mut self, tid: i32, signal: i32, record: Record) -> io::Result<Vec<u64>> {
+    pub(super) fn beat(&mut self, tid: i32, signal: i32, record: Record) -> io::Result<Vec<Touch>> {
         let at = record.registers;
         let same = self
             .doors
@@ -72,12 +72,12 @@ impl Doors {
     }
 
     /// Nobody is waited for any more; answers the events of all.
-    pub(super) fn give_up(&mut self) -> Vec<u64> {
+    pub(super) fn give_up(&mut self) -> Vec<Touch> {
         self.doors.iter_mut().flat_map(Door::give_up).collect()
     }
 
     /// The events of the one that entered the kernel there.
-    pub(super) fn take_if_at(&mut self, ip: u64, sp: u64) -> Vec<u64> {
+    pub(super) fn take_if_at(&mut self, ip: u64, sp: u64) -> Vec<Touch> {
         let there = self.doors.iter_mut().filter(|door| door.waits_at(ip, sp));
         there.flat_map(Door::give_up).collect()
     }
@@ -87,9 +87,8 @@ impl Doors {
 #[derive(Debug, Default)]
 pub(super) struct Door {
     event: Option<Event>,
-    /// Who is waited for, and what happened to it: the address that was touched for each page
-    /// fault, anything for each beat of a clock.
-    waiting: Option<(Registers, Vec<u64>)>,
+    /// Who is waited for, and what happened to it.
+    waiting: Option<(Registers, Vec<Touch>)>,
     others: u32,
     /// Of those, the ones with the same stack pointer.
     alike: u32,
@@ -99,12 +98,12 @@ pub(super) struct Door {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Came {
     /// The one that is waited for, with its events.
-    Expected(Vec<u64>),
+    Expected(Vec<Touch>),
     /// Another one.
     Other,
     /// Another one once too often: these events are given up. Mostly it comes from the same
     /// place as the one that was waited for.
-    TooMany(Vec<u64>),
+    TooMany(Vec<Touch>),
 }
 
 impl Door {
@@ -113,13 +112,13 @@ impl Door {
         at.is_some_and(|(at, _)| at.ip == ip && at.sp == sp)
     }
 
-    fn beat(&mut self, tid: i32, signal: i32, record: Record) -> io::Result<Vec<u64>> {
+    fn beat(&mut self, tid: i32, signal: i32, record: Record) -> io::Result<Vec<Touch>> {
         let at = record.registers;
         if self.waits_at(at.ip, at.sp)
             && let Some((expected, events)) = &mut self.waiting
         {
             *expected = at;
-            events.push(record.addr);
+            events.push(record.touch);
             return Ok(Vec::new());
         }
         let old = self
@@ -139,7 +138,7 @@ impl Door {
             )?),
         };
         event.enable()?;
-        self.waiting = Some((at, vec![record.addr]));
+        self.waiting = Some((at, vec![record.touch]));
         self.others = 0;
         self.alike = 0;
         Ok(old)
@@ -170,7 +169,7 @@ impl Door {
     /// hits in the kernel, and is taken away here: since Linux 6.17 an event that has reached
     /// its limit (PERF_EVENT_IOC_REFRESH) stays stopped (`__perf_event_overflow`), and nothing
     /// starts a breakpoint again (`hw_breakpoint_add`).
-    fn give_up(&mut self) -> Vec<u64> {
+    fn give_up(&mut self) -> Vec<Touch> {
         if let Some(event) = &self.event {
             let _ = event.disable();
         }

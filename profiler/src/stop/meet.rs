@@ -7,7 +7,7 @@ use super::tracees::is_thread_of;
 use super::worker::{Worker, give_up};
 use super::{Watch, signal, why};
 use crate::error::Error;
-use crate::sys::perf::{Kind, Record};
+use crate::sys::perf::{Kind, Record, Touch};
 use crate::sys::ptrace::{self, Stop};
 
 impl Worker {
@@ -24,8 +24,9 @@ impl Worker {
                 // A thread that is gone (killed while it was stopped) cannot be told to go on.
                 let _ = ptrace::go_on(tid, 0);
                 let took = start.elapsed().as_nanos();
-                watch.went_on();
+                let huge = watch.went_on();
                 if let Some(tracee) = self.tracees.by_tid.get_mut(&tid) {
+                    tracee.went_on(huge);
                     tracee.stop_took(u64::try_from(took).unwrap_or(u64::MAX));
                 }
                 Ok(())
@@ -82,10 +83,10 @@ impl Worker {
         let mut missing = no_room;
         if by_event {
             let since_ns = records.last().map(|record| record.time_ns);
-            let events: Vec<u64> = match kind {
-                Kind::PageFaults { .. } => records.iter().map(|record| record.addr).collect(),
+            let events: Vec<Touch> = match kind {
+                Kind::PageFaults { .. } => records.iter().map(|record| record.touch).collect(),
                 Kind::TaskClock { .. } | Kind::Instruction { .. } | Kind::Write { .. } => {
-                    vec![0; tracee.beats]
+                    vec![Touch::default(); tracee.beats]
                 }
             };
             tracee.next_period(kind);
@@ -135,7 +136,7 @@ impl Worker {
         let no_room = tracee.kernel.records(|record| {
             for _ in 0..beats {
                 let given_up = doors.beat(tid, signal, record);
-                owed.extend(given_up.unwrap_or_else(|_| vec![record.addr]));
+                owed.extend(given_up.unwrap_or_else(|_| vec![record.touch]));
             }
         });
         if no_room > 0 {

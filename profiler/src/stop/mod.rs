@@ -24,6 +24,7 @@ mod beats;
 mod door;
 mod jitter;
 mod meet;
+mod pace;
 mod pause;
 mod refuse;
 mod seize;
@@ -46,6 +47,7 @@ use refuse::check;
 
 use crate::error::Error;
 use crate::sys::perf::Kind;
+pub use crate::sys::perf::Touch;
 use crate::sys::ptrace;
 use worker::Worker;
 
@@ -58,19 +60,24 @@ pub struct Plan {
     pub kind: Kind,
     /// Nanoseconds between two beats on our side.
     pub beat_ns: u64,
+    /// Whether a page fault may bring in a huge page.
+    pub huge_pages: bool,
 }
 
 /// What is done at a stop and at a beat. Called on the stop thread.
 pub trait Watch {
+    /// Every thread is traced and has its events: nothing is missed from now on.
+    fn begins(&mut self) {}
+
     /// Thread `tid` stands still, in user mode, with the stack that it had when these events
-    /// happened: for a page fault the address that was touched, for a beat of a clock anything.
+    /// happened.
     /// `since_ns` is when it was stopped, by CLOCK_MONOTONIC, where the event says so. Answers
     /// whether the thread is worth to be stopped again.
-    fn stopped(&mut self, tid: i32, events: &[u64], since_ns: Option<u64>) -> bool;
+    fn stopped(&mut self, tid: i32, events: &[Touch], since_ns: Option<u64>) -> bool;
 
     /// Thread `tid` stands still, in user mode. These events happened while it worked in the
     /// kernel, and it was not met when it came back: its stack may be that of a later instant.
-    fn missed(&mut self, tid: i32, events: &[u64]);
+    fn missed(&mut self, tid: i32, events: &[Touch]);
 
     /// So many events of thread `tid` will be met nowhere; `why` is one of [`why`].
     fn lost(&mut self, tid: i32, count: u64, why: &'static str);
@@ -79,7 +86,10 @@ pub trait Watch {
     fn short_of_buffers(&mut self) {}
 
     /// The thread that stood still goes on: what is left to do for it and need not hold it up.
-    fn went_on(&mut self) {}
+    /// Answers whether it has touched a huge page.
+    fn went_on(&mut self) -> bool {
+        false
+    }
 
     /// The word of eight bytes whose next writer, the main thread, is to be told to
     /// [`written`](Self::written). Asked at the start and at each beat.

@@ -11,7 +11,8 @@ use super::Plan;
 use super::asleep::{Sleep, Sleeper};
 use super::door::Doors;
 use super::jitter::Jitter;
-use crate::sys::perf::{Event, KernelEvent, Kind};
+use super::pace::Pace;
+use crate::sys::perf::{Event, KernelEvent, Kind, Touch};
 
 /// A thread that runs no Python has its events turned off. It may be about to: they are turned on
 /// again so soon, each time later up to the last.
@@ -33,9 +34,11 @@ pub(super) struct Tracee {
     /// Tells of a write to the word at this address.
     pub(super) awaited: Option<(u64, Event)>,
     /// Events in the kernel whose thread was not met at a door, to be told when it stands still.
-    pub(super) owed: Vec<u64>,
+    pub(super) owed: Vec<Touch>,
     /// Decides the time to its next stop.
     jitter: Jitter,
+    /// Decides how many page faults pass until then, where they may bring in huge pages.
+    pace: Option<Pace>,
     /// Periods until its next stop.
     pub(super) beats: usize,
     /// Periods between two of its events in the kernel.
@@ -82,7 +85,7 @@ impl Tracee {
     }
 
     /// Every event in the kernel that was not told; nobody is waited for any more.
-    pub(super) fn take_owed(&mut self) -> Vec<u64> {
+    pub(super) fn take_owed(&mut self) -> Vec<Touch> {
         let mut owed = std::mem::take(&mut self.owed);
         owed.extend(self.doors.give_up());
         owed
@@ -107,6 +110,19 @@ impl Tracee {
             event.enable().ok()?;
             Some((addr, event))
         });
+    }
+
+    /// It was stopped for an event and goes on, and has touched a huge page or not.
+    pub(super) fn went_on(&mut self, huge: bool) {
+        let period = self.pace.as_mut().and_then(|pace| pace.after(huge));
+        // A thread that has ended meanwhile is found out elsewhere.
+        let _ = period.map(|period| self.event.set_period(period));
+    }
+
+    /// A beat on our side.
+    pub(super) fn beat(&mut self) {
+        let period = self.pace.as_mut().and_then(Pace::at_rest);
+        let _ = period.map(|period| self.event.set_period(period));
     }
 
     /// Notes what a stop took.
@@ -134,6 +150,13 @@ fn slow_enough(kind: Kind) -> (Kind, usize) {
             (Kind::TaskClock { period_ns }, beats as usize)
         }
         other => (other, 1),
+    }
+}
+
+fn pace(plan: &Plan) -> Option<Pace> {
+    match plan.kind {
+        Kind::PageFaults { period } if plan.huge_pages => Some(Pace::new(period)),
+        _ => None,
     }
 }
 
@@ -166,6 +189,7 @@ impl Tracees {
             awaited: None,
             owed: Vec::new(),
             jitter: Jitter::new(tid),
+            pace: pace(plan),
             beats,
             kernel_beats: beats,
             stop_ns: 0,

@@ -97,6 +97,7 @@ impl Worker {
 
     /// Works until it is asked to end or the process has ended.
     pub(super) fn run<W: Watch>(&mut self, watch: &mut W) -> Ended {
+        watch.begins();
         self.await_write(watch);
         let mut events = [EpollEvent::empty(); 64];
         // Whether there is something to do when nothing happens, and something that does not wait.
@@ -209,6 +210,7 @@ impl Worker {
             if !tracee.wanted && (watch.wants(*tid) || tracee.is_due()) {
                 tracee.set_wanted(true);
             }
+            tracee.beat();
         }
         let mut sleepers = std::mem::take(&mut self.sleepers);
         self.tracees.asleep(&mut sleepers);

@@ -46,6 +46,18 @@ struct Region {
     categories: u64,
 }
 
+impl Region {
+    const EMPTY: Self = Self {
+        start: 0,
+        end: 0,
+        categories: 0,
+    };
+}
+
+/// User addresses end before this one: four levels of page tables, as `mmap` uses them unless it is
+/// asked for more (`Documentation/arch/x86/x86_64/5level-paging.rst`).
+const TASK_END: u64 = 0x7fff_ffff_f000;
+
 /// `PAGE_IS_…`.
 const FILE: u64 = 1 << 2;
 const PRESENT: u64 = 1 << 3;
@@ -54,6 +66,49 @@ const HUGE: u64 = 1 << 6;
 
 /// `_IOWR('f', 16, struct pm_scan_arg)`.
 const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
+
+/// Regions that one call tells of.
+const REGIONS: usize = 64;
+
+/// The runs of anonymous huge pages from `start` to `end` (multiples of the size of a page, or the
+/// end of all addresses), by address.
+///
+/// # Errors
+/// ENOTTY before Linux 6.7.
+pub fn huge(pagemap: &File, start: u64, end: u64) -> io::Result<Vec<(u64, u64)>> {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    let mut regions = [const { Region::EMPTY }; REGIONS];
+    let end = end.min(TASK_END);
+    let mut at = start;
+    while at < end {
+        let mut arg = ScanArg {
+            size: size_of::<ScanArg>() as u64,
+            start: at,
+            end,
+            vec: regions.as_mut_ptr() as u64,
+            vec_len: REGIONS as u64,
+            category_inverted: FILE,
+            category_mask: FILE | PRESENT | HUGE,
+            return_mask: HUGE,
+            ..ScanArg::default()
+        };
+        // SAFETY: reads and writes one `pm_scan_arg`, and writes at most REGIONS regions to `vec`,
+        // which has room for them; both live through the call. Nothing changes in the target.
+        let found = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut arg) };
+        check(found.into())?;
+        for region in &regions[..found as usize] {
+            match runs.last_mut() {
+                Some(last) if last.1 == region.start => last.1 = region.end,
+                _ => runs.push((region.start, region.end)),
+            }
+        }
+        if arg.walk_end <= at {
+            break;
+        }
+        at = arg.walk_end;
+    }
+    Ok(runs)
+}
 
 /// Asks about the page at `addr`, a multiple of `page_bytes`, of the process whose `pagemap` this is.
 ///

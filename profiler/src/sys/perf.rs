@@ -7,14 +7,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 
 use perf_event_open_sys::bindings::{
     HW_BREAKPOINT_W, HW_BREAKPOINT_X, PERF_COUNT_SW_PAGE_FAULTS, PERF_COUNT_SW_TASK_CLOCK,
-    PERF_FLAG_FD_CLOEXEC, PERF_SAMPLE_ADDR, PERF_SAMPLE_REGS_USER, PERF_SAMPLE_TIME,
-    PERF_TYPE_BREAKPOINT, PERF_TYPE_SOFTWARE, perf_event_attr,
+    PERF_FLAG_FD_CLOEXEC, PERF_SAMPLE_ADDR, PERF_SAMPLE_PHYS_ADDR, PERF_SAMPLE_READ,
+    PERF_SAMPLE_REGS_USER, PERF_SAMPLE_TIME, PERF_TYPE_BREAKPOINT, PERF_TYPE_SOFTWARE,
+    perf_event_attr,
 };
 use perf_event_open_sys::{ioctls, perf_event_open};
 
 use super::check;
-pub use super::ring::Record;
 use super::ring::{REGISTERS, Ring};
+pub use super::ring::{Record, Touch};
 
 /// What a thread is stopped by, always in user mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +84,11 @@ impl Kind {
                 1
             }
         };
-        let noted = PERF_SAMPLE_TIME | PERF_SAMPLE_ADDR | PERF_SAMPLE_REGS_USER;
+        let noted = PERF_SAMPLE_TIME
+            | PERF_SAMPLE_ADDR
+            | PERF_SAMPLE_READ
+            | PERF_SAMPLE_REGS_USER
+            | PERF_SAMPLE_PHYS_ADDR;
         attr.sample_type = noted.into();
         attr.sample_regs_user = REGISTERS;
         attr.set_use_clockid(1);

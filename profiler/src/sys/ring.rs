@@ -15,21 +15,37 @@ use super::ptrace::Registers;
 /// r12 – r15 20 – 23. The kernel writes them in this order.
 pub(super) const REGISTERS: u64 = 0x00f0_01fa;
 const COUNT: usize = REGISTERS.count_ones() as usize;
-/// Header, time, address, ABI, registers.
-const RECORD_BYTES: usize = 8 + 8 + 8 + 8 + 8 * COUNT;
+/// Header, time, address, count, ABI, registers, address in memory.
+const RECORD_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 8 * COUNT + 8;
 
 /// Header, id of the event, how many.
 const LOST_BYTES: u64 = 8 + 8 + 8;
 
 const PAGE: usize = 4096;
 
+/// What a page fault touched; of any other event nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Touch {
+    /// The address.
+    pub addr: u64,
+    /// Whether its page was in memory before the fault, and only could not be written to: it may
+    /// be shared since a fork. Never the page of zeros.
+    ///
+    /// The kernel notes a fault before it brings the page in (`do_user_addr_fault`,
+    /// `arch/x86/mm/fault.c`), with the address in memory where there is one
+    /// (`perf_virt_to_phys`, `kernel/events/core.c`).
+    pub was_there: bool,
+    /// Faults since the one that was noted before, this one included; 0 where that is not known.
+    pub faults: u64,
+}
+
 /// What is noted of one event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// When, by CLOCK_MONOTONIC.
     pub time_ns: u64,
-    /// The address that was touched, of a page fault.
-    pub addr: u64,
+    /// What was touched.
+    pub touch: Touch,
     /// Where the thread was in user mode, or had left it.
     pub registers: Registers,
 }
@@ -41,6 +57,8 @@ pub(super) struct Ring {
     data: usize,
     /// How far it was read.
     tail: u64,
+    /// The count in the last record; `None` after a gap.
+    counted: Option<u64>,
 }
 
 // SAFETY: the mapping belongs to this value alone and may be used from any one thread at a time.
@@ -58,6 +76,7 @@ impl Ring {
             base,
             data,
             tail: 0,
+            counted: Some(0),
         })
     }
 
@@ -85,12 +104,19 @@ impl Ring {
             if header as u32 == PERF_RECORD_SAMPLE && size == RECORD_BYTES as u64 {
                 let mut words = [0; COUNT];
                 for (i, word) in words.iter_mut().enumerate() {
-                    *word = self.word(32 + 8 * i as u64);
+                    *word = self.word(40 + 8 * i as u64);
                 }
                 let [bx, dx, si, di, bp, sp, ip, r12, r13, r14, r15] = words;
+                let count = self.word(24);
+                let before = self.counted.replace(count);
+                let faults = before.map_or(0, |before| count.saturating_sub(before));
                 each(Record {
                     time_ns: self.word(8),
-                    addr: self.word(16),
+                    touch: Touch {
+                        addr: self.word(16),
+                        was_there: self.word(40 + 8 * COUNT as u64) != 0,
+                        faults,
+                    },
                     registers: Registers {
                         ip,
                         sp,
@@ -100,6 +126,7 @@ impl Ring {
             }
             if header as u32 == PERF_RECORD_LOST && size >= LOST_BYTES {
                 lost += self.word(16);
+                self.counted = None;
             }
             self.tail += size;
         }

@@ -42,6 +42,7 @@ pub(super) fn sample(
                 pid,
                 kind: Kind::PageFaults { period },
                 beat_ns: if times { period_ns } else { BEAT_NS },
+                huge_pages: has_huge_pages(),
             };
             let growth = Growth::new(first, recorder, rate_hz, period, times);
             let growth = growth.map_err(|error| Error::stop(pid, error));
@@ -52,11 +53,18 @@ pub(super) fn sample(
                 pid,
                 kind: Kind::TaskClock { period_ns },
                 beat_ns: period_ns,
+                huge_pages: false,
             };
             let exact = Exact::new(first, recorder, rate_hz);
             run(plan, stops, Ok(exact), spool, asked)
         }
     }
+}
+
+/// Whether the kernel gives huge pages to anybody, or to whoever asks for them.
+fn has_huge_pages() -> bool {
+    let enabled = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    enabled.is_ok_and(|enabled| !enabled.contains("[never]"))
 }
 
 fn run<R: StopRecording>(
