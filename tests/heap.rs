@@ -101,6 +101,20 @@ fn counts_what_the_target_counts_while_it_rests() {
     });
 }
 
+/// In a process of one thread `struct pthread` lies in memory of the dynamic loader, which the kernel
+/// makes one mapping with arenas when they come to lie below it.
+#[test]
+fn no_page_is_in_two_parts() {
+    matrix(|interpreter| {
+        for count in ["2000", "20000"] {
+            let target = Target::spawn(interpreter, "alone.py", &[count]);
+            let census = census(&target, &[]);
+            assert_rss(&census);
+            assert_eq!(number(&census["rss"]["excess_bytes"]), 0, "{count}");
+        }
+    });
+}
+
 #[test]
 fn a_pause_counts_every_block() {
     matrix(|interpreter| {

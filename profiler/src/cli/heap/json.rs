@@ -73,6 +73,7 @@ struct Module {
 #[derive(Serialize)]
 struct Rss {
     total_bytes: u64,
+    excess_bytes: u64,
     parts: Vec<Part>,
 }
 
@@ -265,8 +266,10 @@ pub(super) fn report(taken: &heap::Report) -> Report {
             .collect(),
         rss: Rss {
             total_bytes: taken.resident_bytes,
+            excess_bytes: taken.parts.excess_bytes,
             parts: taken
                 .parts
+                .bytes
                 .iter()
                 .map(|(part, resident_bytes)| Part {
                     part: part.name(),

@@ -147,6 +147,13 @@ fn notes(taken: &Report) -> Vec<String> {
             bytes(taken.swapped_bytes)
         ));
     }
+    let excess = taken.parts.excess_bytes;
+    if excess > 0 {
+        notes.push(format!(
+            "the parts are {} more than the RSS, which changed while it was read",
+            bytes(excess)
+        ));
+    }
     if !taken.residency_known {
         notes.push("the kernel does not tell which pages are resident: all were read".to_owned());
     }
@@ -212,7 +219,7 @@ fn types(text: &mut String, taken: &Report, limit: usize) {
 fn resident(text: &mut String, taken: &Report) {
     let total = taken.resident_bytes;
     let _ = writeln!(text, "\nResident: {}", bytes(total));
-    for (part, resident) in &taken.parts {
+    for (part, resident) in &taken.parts.bytes {
         let width = (resident * BAR as u64).checked_div(total).unwrap_or(0) as usize;
         let _ = writeln!(
             text,
