@@ -68,6 +68,7 @@ fn assert_exact(target: &Target, census: &Value) {
         .collect();
     assert!(all.is_empty(), "seen and told: {all:?}");
     assert_eq!(number(&census["gc_tracked"]), tracked.values().sum::<u64>());
+    assert_eq!(census["gc_listed"], census["gc_tracked"]);
     assert_eq!(
         number(&census["objects_live"]),
         counts.values().sum::<u64>()

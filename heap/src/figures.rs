@@ -180,6 +180,24 @@ pub struct Census {
     pub violations: Vec<(Violation, Option<u32>)>,
 }
 
+impl Census {
+    /// Objects that the garbage collector knows, as far as they were recognised.
+    #[must_use]
+    pub fn gc_tracked(&self) -> u64 {
+        self.counts.iter().map(|each| each.gc_tracked).sum()
+    }
+
+    /// How many elements the generations of all interpreters have; `None` where a list is not whole.
+    #[must_use]
+    pub fn gc_listed(&self) -> Option<u64> {
+        let of = |each: &Interpreter| {
+            let lists = each.lists.filter(|lists| lists.all_closed() && !lists.collecting)?;
+            Some(lists.generations.iter().map(|list| list.count).sum::<u64>())
+        };
+        self.interpreters.iter().map(of).sum()
+    }
+}
+
 pub(crate) fn size_classes(blocks: &Blocks) -> Vec<SizeClass> {
     let mut classes: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
     for pool in blocks.pymalloc.pools.iter().filter(|pool| pool.size > 0) {

@@ -26,6 +26,7 @@ pub(super) struct Report {
     size_classes: Vec<SizeClass>,
     gc: Vec<Interpreter>,
     gc_tracked: u64,
+    gc_listed: Option<u64>,
     frozen: u64,
     garbage: Option<Garbage>,
     immortal: u64,
@@ -331,7 +332,8 @@ pub(super) fn report(taken: &heap::Report) -> Report {
                 collecting: each.lists.is_some_and(|l| l.collecting),
             })
             .collect(),
-        gc_tracked: census.counts.iter().map(|each| each.gc_tracked).sum(),
+        gc_tracked: census.gc_tracked(),
+        gc_listed: census.gc_listed(),
         frozen: census.frozen,
         garbage: census.garbage.as_ref().ok().map(garbage),
         immortal: census.immortal,

@@ -46,11 +46,7 @@ fn head(text: &mut String, taken: &Report) {
         census.objects,
         bytes(own),
         census.immortal,
-        census
-            .counts
-            .iter()
-            .map(|each| each.gc_tracked)
-            .sum::<u64>(),
+        census.gc_tracked(),
         census.frozen,
     );
     let _ = write!(text, "{} blocks of pymalloc", pymalloc.blocks());
@@ -164,6 +160,13 @@ fn notes(taken: &Report) -> Vec<String> {
         notes.push("a garbage collection was going on: its lists are not whole".to_owned());
     } else if lists.flatten().any(|lists| !lists.all_closed()) {
         notes.push("the lists of the garbage collector changed while they were read".to_owned());
+    }
+    let tracked = census.gc_tracked();
+    if let Some(listed) = census.gc_listed().filter(|listed| *listed != tracked) {
+        notes.push(format!(
+            "the lists of the garbage collector have {listed} objects, of which {tracked} were recognised: \
+             counts by type are as much off"
+        ));
     }
     notes
 }
