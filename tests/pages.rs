@@ -147,7 +147,7 @@ const THINGS: u64 = 4_300_000;
 const NAMES: u64 = 5_900_000;
 
 /// After the fork; after `gc.collect()`; after reading every object; the same with
-/// `gc.freeze()`; with objects of its own; when the parent reads.
+/// `gc.freeze()`; after it writes attributes; with objects of its own; when the parent reads.
 #[test]
 fn each_phase_unshares_what_it_writes() {
     // Who wrote a page is not told without them; the test below has that case.
@@ -182,6 +182,14 @@ fn each_phase_unshares_what_it_writes() {
             least <= saved + MIB && saved <= most + MIB,
             "{least} {saved} {most}"
         );
+
+        // Nothing is collected here, and what freezing saves is saved already.
+        let write = worker(interpreter, "write");
+        assert_sums(&write);
+        assert!(wrote(&write), "{write}");
+        let headers = number(&write, "/worker/contents/collector");
+        let least = number(&write, "/worker/freeze_saves_bytes/0");
+        assert!(headers < MIB && least < MIB, "{write}");
 
         let read = worker(interpreter, "read");
         assert!(wrote(&read), "{read}");

@@ -4,7 +4,7 @@
 //! second the cache's key (`tcache_entry`, `malloc/malloc.c`): the address of the thread's cache in
 //! glibc 2.29 - 2.33, one random number for the process from 2.34 on. Links are mangled since 2.32.
 
-use onlooker_unwinder::memory::{Lookup, RemoteAddr, u64_at};
+use onlooker_unwinder::memory::{Lookup, u64_at};
 use rustc_hash::FxHashMap;
 
 use super::{Chunk, HEADER_BYTES};
@@ -121,6 +121,8 @@ pub fn may_be_in_fast_bin(chunks: &[Chunk], chunk: &Chunk, first_word: u64) -> b
 
 #[cfg(test)]
 mod tests {
+    use onlooker_unwinder::memory::RemoteAddr;
+
     use super::*;
     use crate::space::Range;
 
