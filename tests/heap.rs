@@ -241,9 +241,9 @@ fn guards_that_were_overwritten_are_told() {
         for expected in told {
             let found = seen
                 .iter()
-                .find(|each| each["address"] == expected["address"])
+                .find(|each| ["address", "side"].iter().all(|f| each[f] == expected[f]))
                 .unwrap_or_else(|| panic!("{expected} is not in {seen:?}"));
-            for field in ["side", "domain", "size", "found"] {
+            for field in ["domain", "size", "found", "type", "object"] {
                 assert_eq!(found[field], expected[field], "{field}");
             }
         }

@@ -188,6 +188,7 @@ struct Violation {
     domain: Option<&'static str>,
     size: Option<u64>,
     r#type: Option<String>,
+    object: Option<u64>,
     found: String,
 }
 
@@ -415,23 +416,25 @@ fn garbage(of: &onlooker_heap::census::Garbage) -> Garbage {
 }
 
 fn violations(taken: &heap::Report) -> Vec<Violation> {
-    use onlooker_heap::guards::Side;
+    use onlooker_heap::guards::{Domain, Side};
     let census = &taken.census;
-    census
-        .violations
-        .iter()
-        .map(|(violation, of)| Violation {
+    let damage = census.damage.iter().map(|each| {
+        let violation = &each.violation;
+        let of = each.object.map(|(_, of)| of as usize);
+        Violation {
             address: violation.addr.0,
             side: match violation.side {
                 Side::Before => "before",
                 Side::Behind => "behind",
             },
-            domain: violation.header.map(|header| header.domain.name()),
-            size: violation.header.map(|header| header.len),
+            domain: violation.domain.map(Domain::name),
+            size: violation.len,
             r#type: of
-                .and_then(|of| census.names.get(of as usize))
+                .and_then(|of| census.names.get(of))
                 .map(ToString::to_string),
+            object: each.object.map(|(object, _)| object.0),
             found: violation.found.iter().map(|b| format!("{b:02x}")).collect(),
-        })
-        .collect()
+        }
+    });
+    damage.collect()
 }

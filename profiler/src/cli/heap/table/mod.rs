@@ -266,18 +266,23 @@ fn violations(text: &mut String, taken: &Report) {
             bytes(sum.bytes)
         );
     }
-    let _ = writeln!(text, "; {} guards overwritten", census.violations.len());
-    for (violation, of) in &census.violations {
+    let _ = writeln!(text, "; {} guards overwritten", census.damage.len());
+    for each in &census.damage {
+        let violation = &each.violation;
         let side = match violation.side {
             Side::Before => "before",
             Side::Behind => "behind",
         };
-        let what = match violation.header {
-            Some(header) => format!("{} bytes of domain {}", header.len, header.domain.name()),
-            None => "a block whose header is gone".to_owned(),
+        let what = match (violation.len, violation.domain) {
+            (Some(len), Some(domain)) => format!("{len} bytes of domain {}", domain.name()),
+            (Some(len), None) => format!("{len} bytes whose domain is gone"),
+            (None, _) => "a block whose header is gone".to_owned(),
         };
-        let name = of.and_then(|of| census.names.get(of as usize));
-        let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
+        let name = each.object.and_then(|(object, of)| {
+            let name = census.names.get(of as usize)?;
+            Some(format!(" ({name} at {object})"))
+        });
+        let name = name.unwrap_or_default();
         let found: String = violation
             .found
             .iter()
@@ -286,7 +291,7 @@ fn violations(text: &mut String, taken: &Report) {
         let addr = violation.addr;
         let _ = writeln!(
             text,
-            "  {side} {what}{} at {addr}:{found}",
+            "  {side} {what} at {addr}{}:{found}",
             printable(&name)
         );
     }
