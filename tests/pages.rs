@@ -413,3 +413,24 @@ fn what_has_ended_shares_nothing_that_is_shown() {
     assert!(matches!(error, Error::Exited { .. }), "{error}");
     assert!(error.to_string().contains("exited"), "{error}");
 }
+
+/// Workers that come and go are no matter of permission, and no reason to fail.
+#[test]
+fn workers_that_exit_meanwhile_are_left_out() {
+    let Some(interpreter) = interpreters().into_iter().find(|i| i.mode == Mode::Plain) else {
+        return;
+    };
+    let target = Target::spawn(&interpreter, "forkstorm.py", &[]);
+    let pid = target.pid().to_string();
+    let mut told = 0;
+    for _ in 0..8 {
+        let ran = onlooker(&["pages", "--json", "--children", "-p", &pid]).success();
+        for line in ran.stderr.lines().filter(|line| !line.contains("page frames")) {
+            assert!(line.contains("exited") && !line.contains("record"), "{line}");
+            told += 1;
+        }
+        let report = ran.json();
+        assert!(number(&report, "/processes/0/rss_bytes") > MIB, "{report}");
+    }
+    assert!(told > 0, "no worker came and went");
+}

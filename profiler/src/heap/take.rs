@@ -77,7 +77,8 @@ pub fn take(
         rest.keep(threads::all_sleep(pid));
         let (copied, walk) = if options.pause {
             let prepared = prepare(pid, options.limits)?;
-            let (copied, ns) = stop::pause(pid, || prepared.copy(pid, memory, &mut progress))?;
+            let paused = stop::pause(pid, || prepared.copy(pid, memory, &mut progress));
+            let (copied, ns) = paused.map_err(Error::meanwhile)?;
             *pause_ns.get_or_insert(0) += ns;
             let copied = copied.map_err(|error| copy_error(pid, error))?;
             let walk = Walk::new(&copied.space, &layout, &roots, &regions(&copied.mappings));
