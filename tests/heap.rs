@@ -102,6 +102,23 @@ fn counts_what_the_target_counts_while_it_rests() {
     });
 }
 
+/// Blocks are larger by what they are rounded up to, and by the word that malloc keeps of a chunk.
+#[test]
+fn an_ordered_dict_owns_its_order() {
+    matrix(|interpreter| {
+        let target = Target::spawn(interpreter, "ordered.py", &[]);
+        let census = census(&target, &["--pause"]);
+        let own = by_type(&census, "own_bytes");
+        for (name, told) in told(&target, "sizes") {
+            let own = own[&name];
+            assert!(
+                own >= told && own * 10 <= told * 12,
+                "{own} of {told} {name}"
+            );
+        }
+    });
+}
+
 /// In a process of one thread `struct pthread` lies in memory of the dynamic loader, which the kernel
 /// makes one mapping with arenas when they come to lie below it.
 #[test]
@@ -448,9 +465,7 @@ fn a_target_that_is_killed_meanwhile_is_told() {
     let target = Target::spawn(&interpreter, "census.py", &["1000"]);
     let pid = target.pid().cast_signed();
     let options = Options {
-        limits: Limits {
-            max_bytes: 1 << 30,
-        },
+        limits: Limits { max_bytes: 1 << 30 },
         pause: false,
         keep: false,
     };

@@ -425,8 +425,15 @@ fn workers_that_exit_meanwhile_are_left_out() {
     let mut told = 0;
     for _ in 0..8 {
         let ran = onlooker(&["pages", "--json", "--children", "-p", &pid]).success();
-        for line in ran.stderr.lines().filter(|line| !line.contains("page frames")) {
-            assert!(line.contains("exited") && !line.contains("record"), "{line}");
+        for line in ran
+            .stderr
+            .lines()
+            .filter(|line| !line.contains("page frames"))
+        {
+            assert!(
+                line.contains("exited") && !line.contains("record"),
+                "{line}"
+            );
             told += 1;
         }
         let report = ran.json();

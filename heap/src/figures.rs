@@ -203,7 +203,9 @@ impl Census {
     #[must_use]
     pub fn gc_listed(&self) -> Option<u64> {
         let of = |each: &Interpreter| {
-            let lists = each.lists.filter(|lists| lists.all_closed() && !lists.collecting)?;
+            let lists = each
+                .lists
+                .filter(|lists| lists.all_closed() && !lists.collecting)?;
             Some(lists.generations.iter().map(|list| list.count).sum::<u64>())
         };
         self.interpreters.iter().map(of).sum()

@@ -176,7 +176,12 @@ fn stack_bytes<B: AsRef<[u8]>>(space: &Space<B>, census: &Census, stack: &Stack)
         .chunks
         .partition_point(|chunk| chunk.addr.0 <= stack.thread_id);
     let chunk = next.checked_sub(1).and_then(|last| blocks.chunks.get(last));
-    let chunk = chunk.map(|chunk| (chunk.addr.0, (chunk.addr.0 - 16).saturating_add(chunk.bytes)));
+    let chunk = chunk.map(|chunk| {
+        (
+            chunk.addr.0,
+            (chunk.addr.0 - 16).saturating_add(chunk.bytes),
+        )
+    });
     let below = arenas.chain(heaps).chain(chunk);
     let below = below.filter(|(start, _)| *start <= stack.thread_id);
     let start = below.fold(stack.start, |start, (_, end)| start.max(end));

@@ -276,7 +276,7 @@ fn object_in<B: AsRef<[u8]>>(
     let header = match census.domains {
         Some(_) => {
             guards::data(space.tail(block.addr)).map_or(guards::HEADER_BYTES, |data| data.at)
-        },
+        }
         None => 0,
     };
     block.addr.offset(header)?.offset(distance)

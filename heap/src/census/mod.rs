@@ -17,8 +17,8 @@ use onlooker_unwinder::memory::ReadMemory;
 
 use crate::blocks::Blocks;
 pub use crate::figures::{
-    ArenaUse, Census, Damage, Garbage, GarbageOf, Interpreter, Large, Reached, SizeClass, Sum, TypeCount,
-    Untold,
+    ArenaUse, Census, Damage, Garbage, GarbageOf, Interpreter, Large, Reached, SizeClass, Sum,
+    TypeCount, Untold,
 };
 use crate::names;
 use crate::space::Space;

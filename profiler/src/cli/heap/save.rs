@@ -28,7 +28,8 @@ impl Save {
     /// and for what is no regular file.
     pub(super) fn new(path: &Path) -> Result<Self, Error> {
         if path == Path::new("-") {
-            let why = "an image is mapped when it is opened, so -o needs a file, not stdout (or ./-)";
+            let why =
+                "an image is mapped when it is opened, so -o needs a file, not stdout (or ./-)";
             return Err(Error::Usage(why.to_owned()));
         }
         let this = Self {

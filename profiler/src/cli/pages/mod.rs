@@ -165,7 +165,9 @@ fn family(
         for pid in kin::children(process.pid) {
             match Process::look(pid) {
                 Ok(child) => processes.push((Some(next), child)),
-                Err(Error::NoProcess { pid } | Error::Zombie { pid, .. } | Error::Exited { pid }) => {
+                Err(
+                    Error::NoProcess { pid } | Error::Zombie { pid, .. } | Error::Exited { pid },
+                ) => {
                     left_out(pid, progress);
                 }
                 Err(error) => complain(&error, progress),
