@@ -456,27 +456,3 @@ fn the_table_names_types_and_parts() {
     let run = onlooker(&["heap", "-p", "1", "--max-memory", "none"]);
     assert_eq!(run.code(), Some(64), "{}", run.stderr);
 }
-
-#[test]
-fn a_target_that_is_killed_meanwhile_is_told() {
-    let Some(interpreter) = support::interpreters().pop() else {
-        return;
-    };
-    let target = Target::spawn(&interpreter, "census.py", &["1000"]);
-    let pid = target.pid().cast_signed();
-    let options = Options {
-        limits: Limits { max_bytes: 1 << 30 },
-        pause: false,
-        keep: false,
-    };
-    let killed = take::take(pid, options, |_, _| {
-        let pid = nix::unistd::Pid::from_raw(pid);
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-        while onlooker::target::is_alive(pid.as_raw()) {
-            std::thread::yield_now();
-        }
-    });
-    let error = killed.expect_err("it has ended");
-    assert_eq!(error.exit_code(), onlooker::error::exit::EXITED);
-    assert!(!error.to_string().contains("record"), "{error}");
-}
