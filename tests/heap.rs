@@ -6,8 +6,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use onlooker::heap::copy::Limits;
+use onlooker::heap::copy::{Limits, Prepared};
 use onlooker::heap::take::{self, Options};
+use onlooker::target::memory::FileMemory;
 use serde_json::Value;
 use support::{Interpreter, Target, matrix, onlooker, program};
 
@@ -455,4 +456,23 @@ fn the_table_names_types_and_parts() {
     assert_eq!(run.code(), Some(67), "{}", run.stderr);
     let run = onlooker(&["heap", "-p", "1", "--max-memory", "none"]);
     assert_eq!(run.code(), Some(64), "{}", run.stderr);
+}
+
+/// What is not copied from page to page takes twice as long, under a pause too.
+#[test]
+fn pages_are_copied_to_the_beginnings_of_pages() {
+    const PAGE_BYTES: usize = 4096;
+    let Some(interpreter) = support::interpreters().pop() else {
+        return;
+    };
+    let target = Target::spawn(&interpreter, "alone.py", &["20000"]);
+    let pid = target.pid().cast_signed();
+    let limits = Limits { max_bytes: 1 << 30 };
+    let prepared = Prepared::new(pid, limits).expect("a buffer");
+    let memory = FileMemory::open(pid).expect("memory");
+    let copied = prepared.copy(pid, &memory, |_, _| {}).expect("a copy");
+    assert!(copied.space.large().count() > 0);
+    for (start, bytes) in copied.space.large() {
+        assert_eq!(bytes.as_ptr().addr() % PAGE_BYTES, 0, "{start:#x}");
+    }
 }
