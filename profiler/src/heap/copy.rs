@@ -69,6 +69,10 @@ impl Prepared {
     /// # Errors
     /// When the mappings cannot be read.
     pub fn new(pid: i32, limits: Limits) -> Result<Self, CopyError> {
+        // The page that the buffer has more counts, too.
+        let limits = Limits {
+            max_bytes: limits.max_bytes.saturating_sub(PAGE_BYTES),
+        };
         let mappings = mappings::read(pid)?;
         let wanted = mappings.iter().filter(|m| is_wanted(m));
         let resident: u64 = wanted.map(|m| m.resident_bytes).sum();
