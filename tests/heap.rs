@@ -6,8 +6,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use onlooker::heap::copy::Limits;
+use onlooker::heap::copy::{Limits, Prepared};
 use onlooker::heap::take::{self, Options};
+use onlooker::target::memory::FileMemory;
 use serde_json::Value;
 use support::{Interpreter, Target, matrix, onlooker, program};
 
@@ -68,6 +69,7 @@ fn assert_exact(target: &Target, census: &Value) {
         .collect();
     assert!(all.is_empty(), "seen and told: {all:?}");
     assert_eq!(number(&census["gc_tracked"]), tracked.values().sum::<u64>());
+    assert_eq!(census["gc_listed"], census["gc_tracked"]);
     assert_eq!(
         number(&census["objects_live"]),
         counts.values().sum::<u64>()
@@ -98,6 +100,37 @@ fn counts_what_the_target_counts_while_it_rests() {
         assert_eq!(census["pause_ns"], Value::Null);
         assert_eq!(census["pid"], target.pid());
         assert_eq!(census["python"], interpreter.full_version());
+    });
+}
+
+/// Blocks are larger by what they are rounded up to, and by the word that malloc keeps of a chunk.
+#[test]
+fn an_ordered_dict_owns_its_order() {
+    matrix(|interpreter| {
+        let target = Target::spawn(interpreter, "ordered.py", &[]);
+        let census = census(&target, &["--pause"]);
+        let own = by_type(&census, "own_bytes");
+        for (name, told) in told(&target, "sizes") {
+            let own = own[&name];
+            assert!(
+                own >= told && own * 10 <= told * 12,
+                "{own} of {told} {name}"
+            );
+        }
+    });
+}
+
+/// In a process of one thread `struct pthread` lies in memory of the dynamic loader, which the kernel
+/// makes one mapping with arenas when they come to lie below it.
+#[test]
+fn no_page_is_in_two_parts() {
+    matrix(|interpreter| {
+        for count in ["2000", "20000"] {
+            let target = Target::spawn(interpreter, "alone.py", &[count]);
+            let census = census(&target, &[]);
+            assert_rss(&census);
+            assert_eq!(number(&census["rss"]["excess_bytes"]), 0, "{count}");
+        }
     });
 }
 
@@ -226,9 +259,9 @@ fn guards_that_were_overwritten_are_told() {
         for expected in told {
             let found = seen
                 .iter()
-                .find(|each| each["address"] == expected["address"])
+                .find(|each| ["address", "side"].iter().all(|f| each[f] == expected[f]))
                 .unwrap_or_else(|| panic!("{expected} is not in {seen:?}"));
-            for field in ["side", "domain", "size", "found"] {
+            for field in ["domain", "size", "found", "type", "object"] {
                 assert_eq!(found[field], expected[field], "{field}");
             }
         }
@@ -423,4 +456,23 @@ fn the_table_names_types_and_parts() {
     assert_eq!(run.code(), Some(67), "{}", run.stderr);
     let run = onlooker(&["heap", "-p", "1", "--max-memory", "none"]);
     assert_eq!(run.code(), Some(64), "{}", run.stderr);
+}
+
+/// What is not copied from page to page takes twice as long, under a pause too.
+#[test]
+fn pages_are_copied_to_the_beginnings_of_pages() {
+    const PAGE_BYTES: usize = 4096;
+    let Some(interpreter) = support::interpreters().pop() else {
+        return;
+    };
+    let target = Target::spawn(&interpreter, "alone.py", &["20000"]);
+    let pid = target.pid().cast_signed();
+    let limits = Limits { max_bytes: 1 << 30 };
+    let prepared = Prepared::new(pid, limits).expect("a buffer");
+    let memory = FileMemory::open(pid).expect("memory");
+    let copied = prepared.copy(pid, &memory, |_, _| {}).expect("a copy");
+    assert!(copied.space.large().count() > 0);
+    for (start, bytes) in copied.space.large() {
+        assert_eq!(bytes.as_ptr().addr() % PAGE_BYTES, 0, "{start:#x}");
+    }
 }

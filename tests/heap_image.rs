@@ -86,6 +86,17 @@ fn the_table_of_an_image_is_that_of_its_process() {
     assert!(kept.text().contains("Resident: "), "{}", kept.text());
 }
 
+/// Elsewhere `-` is stdout.
+#[test]
+fn an_image_is_not_written_to_stdout() {
+    let target = Target::spawn(&any(), "census.py", &["100"]);
+    let pid = target.pid().to_string();
+    let run = onlooker(&["heap", "-p", &pid, "-o", "-"]);
+    assert_eq!(run.code(), Some(exit::USAGE.into()));
+    assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+    assert!(run.stderr.contains("needs a file"), "{}", run.stderr);
+}
+
 /// What the program says that it made and dropped is what the difference shows.
 #[test]
 fn a_difference_has_what_appeared_and_what_is_gone() {

@@ -147,7 +147,7 @@ const THINGS: u64 = 4_300_000;
 const NAMES: u64 = 5_900_000;
 
 /// After the fork; after `gc.collect()`; after reading every object; the same with
-/// `gc.freeze()`; with objects of its own; when the parent reads.
+/// `gc.freeze()`; after it writes attributes; with objects of its own; when the parent reads.
 #[test]
 fn each_phase_unshares_what_it_writes() {
     // Who wrote a page is not told without them; the test below has that case.
@@ -182,6 +182,14 @@ fn each_phase_unshares_what_it_writes() {
             least <= saved + MIB && saved <= most + MIB,
             "{least} {saved} {most}"
         );
+
+        // Nothing is collected here, and what freezing saves is saved already.
+        let write = worker(interpreter, "write");
+        assert_sums(&write);
+        assert!(wrote(&write), "{write}");
+        let headers = number(&write, "/worker/contents/collector");
+        let least = number(&write, "/worker/freeze_saves_bytes/0");
+        assert!(headers < MIB && least < MIB, "{write}");
 
         let read = worker(interpreter, "read");
         assert!(wrote(&read), "{read}");
@@ -404,4 +412,32 @@ fn what_has_ended_shares_nothing_that_is_shown() {
     let error = worker.beside(&parent).expect_err("it has ended");
     assert!(matches!(error, Error::Exited { .. }), "{error}");
     assert!(error.to_string().contains("exited"), "{error}");
+}
+
+/// Workers that come and go are no matter of permission, and no reason to fail.
+#[test]
+fn workers_that_exit_meanwhile_are_left_out() {
+    let Some(interpreter) = interpreters().into_iter().find(|i| i.mode == Mode::Plain) else {
+        return;
+    };
+    let target = Target::spawn(&interpreter, "forkstorm.py", &[]);
+    let pid = target.pid().to_string();
+    let mut told = 0;
+    for _ in 0..8 {
+        let ran = onlooker(&["pages", "--json", "--children", "-p", &pid]).success();
+        for line in ran
+            .stderr
+            .lines()
+            .filter(|line| !line.contains("page frames"))
+        {
+            assert!(
+                line.contains("exited") && !line.contains("record"),
+                "{line}"
+            );
+            told += 1;
+        }
+        let report = ran.json();
+        assert!(number(&report, "/processes/0/rss_bytes") > MIB, "{report}");
+    }
+    assert!(told > 0, "no worker came and went");
 }

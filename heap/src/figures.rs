@@ -46,6 +46,18 @@ pub struct Reached {
     pub of: u32,
 }
 
+/// A guard that was overwritten, and whose block it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// What was seen.
+    pub violation: Violation,
+    /// The number of the block.
+    pub block: u32,
+    /// The object in the block, or the one that owns it, and the number of its type; `None` where
+    /// no object is known to have it.
+    pub object: Option<(RemoteAddr, u32)>,
+}
+
 /// Count and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
@@ -176,8 +188,28 @@ pub struct Census {
     pub arenas: Vec<ArenaUse>,
     /// Blocks by domain, where the debug allocator is in use.
     pub domains: Option<BTreeMap<&'static str, Sum>>,
-    /// Guards that were overwritten, with the type of the object.
-    pub violations: Vec<(Violation, Option<u32>)>,
+    /// Guards that were overwritten.
+    pub damage: Vec<Damage>,
+}
+
+impl Census {
+    /// Objects that the garbage collector knows, as far as they were recognised.
+    #[must_use]
+    pub fn gc_tracked(&self) -> u64 {
+        self.counts.iter().map(|each| each.gc_tracked).sum()
+    }
+
+    /// How many elements the generations of all interpreters have; `None` where a list is not whole.
+    #[must_use]
+    pub fn gc_listed(&self) -> Option<u64> {
+        let of = |each: &Interpreter| {
+            let lists = each
+                .lists
+                .filter(|lists| lists.all_closed() && !lists.collecting)?;
+            Some(lists.generations.iter().map(|list| list.count).sum::<u64>())
+        };
+        self.interpreters.iter().map(of).sum()
+    }
 }
 
 pub(crate) fn size_classes(blocks: &Blocks) -> Vec<SizeClass> {

@@ -1,8 +1,9 @@
 //! What two copies of a page differ in: counts of references and headers of the collector, which
 //! change without any value changing, or more.
 //!
-//! A word is believed to be a reference count when a type stands behind it (`ob_type`): an object
-//! whose type's type closes in itself. The two words before such an object are the collector's
+//! A word is believed to be a reference count when it is a number that counts and a type stands behind
+//! it (`ob_type`): an object whose type is a metaclass, as is its type, until one is its own. Any
+//! other object is none, or the attributes of an instance would pass for objects. The two words before such an object are the collector's
 //! (`_gc_next`, `_gc_prev`) when its type has `Py_TPFLAGS_HAVE_GC`. The same in 3.8 – 3.15 with
 //! the lock (`Include/object.h`, `Include/internal/pycore_gc.h`).
 
@@ -21,6 +22,10 @@ const WORDS: usize = (PAGE_BYTES / 8) as usize;
 
 const HAVE_GC: u64 = 1 << 14;
 const TYPE_SUBCLASS: u64 = 1 << 31;
+const READY: u64 = 1 << 12;
+/// Counts of references are below, in all bits but the upper ones, which are flags (3.14+) or not set.
+const MAX_COUNT: u64 = 1 << 32;
+const COUNT_MASK: u64 = 0xffff_ffff_ffff;
 /// A metaclass of a metaclass of …
 const MAX_META: usize = 8;
 
@@ -153,10 +158,13 @@ impl<M: ReadMemory> Types<M> {
     fn look(&mut self, addr: RemoteAddr) -> Option<bool> {
         let mut meta = self.type_of(addr)?;
         for _ in 0..MAX_META {
+            if self.flags(meta)? & TYPE_SUBCLASS == 0 {
+                return None;
+            }
             let next = self.type_of(meta)?;
             if next == meta {
-                let is_meta = self.flags(meta)? & TYPE_SUBCLASS != 0;
-                return Some(self.flags(addr)? & HAVE_GC != 0).filter(|_| is_meta);
+                let flags = self.flags(addr)?;
+                return (flags & READY != 0).then_some(flags & HAVE_GC != 0);
             }
             meta = next;
         }
@@ -186,8 +194,10 @@ impl<M: ReadMemory> Types<M> {
             if u64_at(ours, offset) == u64_at(theirs, offset) {
                 continue;
             }
-            // The type of an object at `offset + ahead`, the same in both copies.
+            // The type of a live object at `offset + ahead`, the same in both copies.
             let mut object = |ahead: u64| {
+                let counts = [ours, theirs].map(|copy| u64_at(copy, offset + ahead));
+                counts.into_iter().all(is_count).then_some(())?;
                 let at = offset + ahead + fields::OB_TYPE;
                 let ob_type = u64_at(ours, at)?;
                 (u64_at(theirs, at) == Some(ob_type)).then_some(())?;
@@ -206,6 +216,11 @@ impl<M: ReadMemory> Types<M> {
     }
 }
 
+/// Whether a word counts the references of a live object.
+fn is_count(word: Option<u64>) -> bool {
+    word.is_some_and(|word| (1..=MAX_COUNT).contains(&(word & COUNT_MASK)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,17 +229,20 @@ mod tests {
     const TYPE: u64 = 0x10_0000;
     const PLAIN: u64 = 0x11_0000;
     const TRACKED: u64 = 0x12_0000;
+    /// An object, whose words look like flags.
+    const INSTANCE: u64 = 0x7f00_0013_0000;
 
-    /// `type`, a type without and one with a collector's header.
+    /// `type`, a type without and one with a collector's header, and an instance.
     fn types() -> Types<RecordedMemory> {
         let mut memory = RecordedMemory::new();
-        for (addr, flags) in [
-            (TYPE, TYPE_SUBCLASS | HAVE_GC),
-            (PLAIN, 0),
-            (TRACKED, HAVE_GC),
+        for (addr, of, flags) in [
+            (TYPE, TYPE, TYPE_SUBCLASS | HAVE_GC | READY),
+            (PLAIN, TYPE, READY),
+            (TRACKED, TYPE, HAVE_GC | READY),
+            (INSTANCE, PLAIN, HAVE_GC | READY),
         ] {
             let mut bytes = vec![0; 400];
-            bytes[8..16].copy_from_slice(&TYPE.to_le_bytes());
+            bytes[8..16].copy_from_slice(&of.to_le_bytes());
             let at = fields::TYPE_FLAGS as usize;
             bytes[at..at + 8].copy_from_slice(&flags.to_le_bytes());
             memory.insert(RemoteAddr(addr), &bytes);
@@ -274,6 +292,24 @@ mod tests {
                     .filter(|words| words.any(at as u64, at as u64 + 8));
                 assert_eq!(with.count(), 1, "{at}");
             }
+        }
+    }
+
+    /// Values of a dict or an instance: a number, and the object behind it.
+    #[test]
+    fn attributes_are_no_headers() {
+        let mut page = page();
+        let mut put = |at: usize, word: u64| page[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        put(32, 1);
+        put(40, INSTANCE);
+        // A pointer in front of a class.
+        put(2048 + 16, INSTANCE);
+        put(2048 + 24, PLAIN);
+        for at in [32, 24, 2048 + 16] {
+            let mut copy = page.clone();
+            copy[at] ^= 6;
+            let changes = types().compare(&page, &copy);
+            assert_eq!(changes.difference(), Difference::Values, "{at}");
         }
     }
 }

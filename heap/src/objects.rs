@@ -29,7 +29,7 @@ pub(crate) fn addr<B: AsRef<[u8]>>(
 ) -> RemoteAddr {
     let header = if debug {
         let block = space.tail(block);
-        guards::data(block).map_or(guards::HEADER_BYTES, |(at, _)| at)
+        guards::data(block).map_or(guards::HEADER_BYTES, |data| data.at)
     } else {
         0
     };

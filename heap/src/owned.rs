@@ -20,6 +20,14 @@ pub(crate) const DEQUE_LEFT: u64 = 24;
 const DEQUE_RIGHT: u64 = 32;
 pub(crate) const DEQUE_ITEMS: u64 = 64;
 pub(crate) const DEQUE_LINK: u64 = 8 + 8 * DEQUE_ITEMS;
+/// `PyODictObject.od_first`, `.od_last` and `.od_fast_nodes` behind those of a dict, and
+/// `_ODictNode.next` (`Objects/odictobject.c`, the same in 3.8 - 3.15).
+const ORDERED_FIRST: u64 = 48;
+const ORDERED_LAST: u64 = 56;
+const ORDERED_TABLE: u64 = 64;
+const ORDERED_NEXT: u64 = 16;
+/// `sizeof(_ODictNode)`.
+const ORDERED_NODE_BYTES: u64 = 32;
 /// `PyDictValues.embedded` (3.13+): the values lie in the instance.
 const VALUES_EMBEDDED: u64 = 2;
 const STR_COMPACT: u32 = 1 << 5;
@@ -63,6 +71,9 @@ pub(crate) fn parts<B: AsRef<[u8]>>(
         && let Some(values) = managed_values(space, layout, object)
     {
         each(values, Use::Values);
+    }
+    if of.is_ordered {
+        ordered_parts(space, object, &mut each);
     }
     let mut give = |part: Option<RemoteAddr>, as_what: Use| {
         if let Some(part) = part {
@@ -123,6 +134,32 @@ pub(crate) fn parts<B: AsRef<[u8]>>(
             }
         }
         _ => {}
+    }
+}
+
+/// The order of an `OrderedDict`: a node for each key, linked, and a table of them that goes with the
+/// dict's.
+fn ordered_parts<B: AsRef<[u8]>>(
+    space: &Space<B>,
+    object: RemoteAddr,
+    each: &mut impl FnMut(RemoteAddr, Use) -> bool,
+) {
+    let word = |of: RemoteAddr, offset: u64| {
+        let word = of.offset(offset).and_then(|at| space.u64(at));
+        word.filter(|word| *word != 0).map(RemoteAddr)
+    };
+    if let Some(table) = word(object, ORDERED_TABLE) {
+        each(table, Use::Buffer);
+    }
+    let last = word(object, ORDERED_LAST);
+    let mut node = word(object, ORDERED_FIRST);
+    // A chain may lead in a circle.
+    for _ in 0..space.len_bytes() / ORDERED_NODE_BYTES {
+        let Some(here) = node else { break };
+        if !each(here, Use::Buffer) || node == last {
+            break;
+        }
+        node = word(here, ORDERED_NEXT);
     }
 }
 

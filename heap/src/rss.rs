@@ -63,23 +63,49 @@ impl Part {
 }
 
 /// Resident bytes that the kernel tells of kinds of mappings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mapped {
     /// All mappings together: the RSS.
     pub total_bytes: u64,
     /// Mappings of files, and shared ones.
     pub files_bytes: u64,
-    /// Stacks.
-    pub stacks_bytes: u64,
+    /// The main thread's stack.
+    pub stack_bytes: u64,
+    /// Anonymous mappings that may end in a stack, by address.
+    pub stacks: Vec<Stack>,
 }
 
-/// The resident bytes of each part, in the order of [`Part::ALL`]. They add up to the total.
+/// An anonymous mapping that ends in what may be the stack of a thread, with `struct pthread` at
+/// its top. The kernel makes one mapping of neighbours, so that arenas may lie below in it; what
+/// the dynamic loader mapped for the main thread's `struct pthread` is no stack at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// First address of the mapping.
+    pub start: u64,
+    /// Address after its last one.
+    pub end: u64,
+    /// `pthread_self()`.
+    pub thread_id: u64,
+    /// Resident bytes of the mapping.
+    pub resident_bytes: u64,
+}
+
+/// Less is no stack.
+const SMALLEST_STACK_BYTES: u64 = 64 << 10;
+
+/// Resident bytes by part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// Of each part, in the order of [`Part::ALL`].
+    pub bytes: Vec<(Part, u64)>,
+    /// By how much they are more than the RSS: 0, unless the process grew or shrank between what
+    /// the kernel told of its mappings and the copy.
+    pub excess_bytes: u64,
+}
+
+/// What the resident memory is made of. The parts add up to the total, and the excess.
 #[must_use]
-pub fn parts<B: AsRef<[u8]>>(
-    space: &Space<B>,
-    census: &Census,
-    mapped: &Mapped,
-) -> Vec<(Part, u64)> {
+pub fn parts<B: AsRef<[u8]>>(space: &Space<B>, census: &Census, mapped: &Mapped) -> Parts {
     let mut sums = [0_u64; Part::ALL.len()];
     let mut add = |part: Part, bytes: u64| sums[part as usize] += bytes;
     let blocks = &census.blocks;
@@ -129,10 +155,43 @@ pub fn parts<B: AsRef<[u8]>>(
         add(part, bytes);
     }
     add(Part::Files, mapped.files_bytes);
-    add(Part::Stacks, mapped.stacks_bytes);
+    add(Part::Stacks, mapped.stack_bytes);
+    for stack in &mapped.stacks {
+        add(Part::Stacks, stack_bytes(space, census, stack));
+    }
     let known: u64 = sums.iter().sum();
     sums[Part::Rest as usize] = mapped.total_bytes.saturating_sub(known);
-    Part::ALL.into_iter().zip(sums).collect()
+    Parts {
+        bytes: Part::ALL.into_iter().zip(sums).collect(),
+        excess_bytes: known.saturating_sub(mapped.total_bytes),
+    }
+}
+
+/// Resident bytes of a stack: what is behind the last arena or chunk below its `struct pthread`.
+fn stack_bytes<B: AsRef<[u8]>>(space: &Space<B>, census: &Census, stack: &Stack) -> u64 {
+    let blocks = &census.blocks;
+    let arenas = blocks.pymalloc.arenas.iter().map(|a| (a.start, a.end()));
+    let heaps = census.heaps.iter().map(|heap| (heap.start, heap.end));
+    let next = blocks
+        .chunks
+        .partition_point(|chunk| chunk.addr.0 <= stack.thread_id);
+    let chunk = next.checked_sub(1).and_then(|last| blocks.chunks.get(last));
+    let chunk = chunk.map(|chunk| {
+        (
+            chunk.addr.0,
+            (chunk.addr.0 - 16).saturating_add(chunk.bytes),
+        )
+    });
+    let below = arenas.chain(heaps).chain(chunk);
+    let below = below.filter(|(start, _)| *start <= stack.thread_id);
+    let start = below.fold(stack.start, |start, (_, end)| start.max(end));
+    if stack.end.saturating_sub(start) < SMALLEST_STACK_BYTES {
+        0
+    } else if start == stack.start {
+        stack.resident_bytes
+    } else {
+        space.resident(start, stack.end)
+    }
 }
 
 fn is_python(what: Use) -> bool {

@@ -81,6 +81,8 @@ pub struct Type {
     pub distance: u64,
     /// What its instances look like.
     pub shape: Shape,
+    /// Whether it is `collections.OrderedDict` or made from it: a dict with more behind it.
+    pub is_ordered: bool,
 }
 
 impl Type {
@@ -100,6 +102,13 @@ impl Type {
         } else {
             self.basic_bytes
         }
+    }
+
+    fn find_shape<B: AsRef<[u8]>>(&mut self, space: &Space<B>) {
+        self.shape = shape(space, self);
+        // `PyODict_Type`, which says that it is a dict by its flag.
+        self.is_ordered = self.shape == Shape::Dict
+            && base_names(space, self.addr).any(|name| name == "collections.OrderedDict");
     }
 
     /// Whether it was made at run time.
@@ -189,7 +198,7 @@ impl Types {
             return self.types.get(known as usize).cloned();
         }
         let mut found = self.check(space, addr, 0)?;
-        found.shape = shape(space, &found);
+        found.find_shape(space);
         Some(found)
     }
 
@@ -265,6 +274,7 @@ impl Types {
             item_bytes,
             distance: self.distance(flags),
             shape: Shape::Other,
+            is_ordered: false,
         })
     }
 
@@ -312,7 +322,7 @@ impl Types {
     /// names of static types, which lie in read-only data.
     pub fn find_shapes<B: AsRef<[u8]>>(&mut self, space: &Space<B>) {
         for found in &mut self.types {
-            found.shape = shape(space, found);
+            found.find_shape(space);
         }
     }
 }
@@ -349,28 +359,32 @@ fn shape<B: AsRef<[u8]>>(space: &Space<B>, found: &Type) -> Shape {
         f if f & fields::FLAG_TYPE != 0 => return Shape::Type,
         _ => {}
     }
-    let mut addr = found.addr;
-    for _ in 0..MAX_DEPTH {
-        let name = addr
-            .offset(fields::TYPE_NAME)
-            .and_then(|at| space.u64(at))
-            .and_then(|name| c_string(space, RemoteAddr(name)));
-        match name.as_deref() {
-            Some("set" | "frozenset") => return Shape::Set,
-            Some("float") => return Shape::Float,
-            Some("NoneType") => return Shape::None,
-            Some("cell") => return Shape::Cell,
-            Some("bytearray") => return Shape::ByteArray,
-            Some("collections.deque") => return Shape::Deque,
-            Some("array.array") => return Shape::Array,
-            _ => {}
-        }
-        match addr.offset(BASE).and_then(|at| space.u64(at)) {
-            Some(base) if base != 0 => addr = RemoteAddr(base),
-            _ => break,
-        }
-    }
-    Shape::Other
+    let known = base_names(space, found.addr).find_map(|name| match name.as_str() {
+        "set" | "frozenset" => Some(Shape::Set),
+        "float" => Some(Shape::Float),
+        "NoneType" => Some(Shape::None),
+        "cell" => Some(Shape::Cell),
+        "bytearray" => Some(Shape::ByteArray),
+        "collections.deque" => Some(Shape::Deque),
+        "array.array" => Some(Shape::Array),
+        _ => None,
+    });
+    known.unwrap_or(Shape::Other)
+}
+
+/// The C names of a type and of what it is made from, as far as they are here.
+fn base_names<B: AsRef<[u8]>>(
+    space: &Space<B>,
+    addr: RemoteAddr,
+) -> impl Iterator<Item = String> + '_ {
+    let word = |addr: RemoteAddr, offset| addr.offset(offset).and_then(|at| space.u64(at));
+    let base = move |addr: &RemoteAddr| {
+        let base = word(*addr, BASE).filter(|base| *base != 0)?;
+        Some(RemoteAddr(base))
+    };
+    std::iter::successors(Some(addr), base)
+        .take(MAX_DEPTH as usize)
+        .filter_map(move |addr| c_string(space, RemoteAddr(word(addr, fields::TYPE_NAME)?)))
 }
 
 /// Longest name of a type that is read.

@@ -274,7 +274,9 @@ fn object_in<B: AsRef<[u8]>>(
     distance: u64,
 ) -> Option<RemoteAddr> {
     let header = match census.domains {
-        Some(_) => guards::data(space.tail(block.addr)).map_or(guards::HEADER_BYTES, |(at, _)| at),
+        Some(_) => {
+            guards::data(space.tail(block.addr)).map_or(guards::HEADER_BYTES, |data| data.at)
+        }
         None => 0,
     };
     block.addr.offset(header)?.offset(distance)

@@ -124,7 +124,7 @@ proptest! {
                 prop_assert!(is_safe(&subject.repr));
             }
         }
-        prop_assert_eq!(rss::parts(&space, &census, &mapped).len(), rss::Part::ALL.len());
+        prop_assert_eq!(rss::parts(&space, &census, &mapped).bytes.len(), rss::Part::ALL.len());
     }
 }
 

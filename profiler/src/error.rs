@@ -91,11 +91,17 @@ pub enum Error {
         /// Its parent.
         parent: i32,
     },
-    /// It ended while we attached.
+    /// It ended while we attached, or read it.
+    #[error("process {pid} exited before what was asked for could be read")]
+    Exited {
+        /// The process.
+        pid: i32,
+    },
+    /// [`Self::Exited`], told by a command that could have launched it.
     #[error(
         "process {pid} exited before its stacks could be read; if it is short-lived, launch it with `onlooker record -- COMMAND`"
     )]
-    Exited {
+    ShortLived {
         /// The process.
         pid: i32,
     },
@@ -322,6 +328,24 @@ pub enum Error {
 }
 
 impl Error {
+    /// Of a process that was there before: that there is none, or a zombie, means that it exited.
+    #[must_use]
+    pub fn meanwhile(self) -> Self {
+        match self {
+            Self::NoProcess { pid } | Self::Zombie { pid, .. } => Self::Exited { pid },
+            other => other,
+        }
+    }
+
+    /// With the advice to launch what exited.
+    #[must_use]
+    pub fn or_launch(self) -> Self {
+        match self {
+            Self::Exited { pid } => Self::ShortLived { pid },
+            other => other,
+        }
+    }
+
     /// The error for a process that could not be stopped: it has ended, or the kernel says why.
     #[must_use]
     pub fn stop(pid: i32, error: io::Error) -> Self {
@@ -348,7 +372,7 @@ impl Error {
             Self::Usage(_) => exit::USAGE,
             Self::NoProcess { .. } | Self::IsThread { .. } => exit::NO_PROCESS,
             Self::Zombie { .. } => exit::ZOMBIE,
-            Self::Exited { .. } => exit::EXITED,
+            Self::Exited { .. } | Self::ShortLived { .. } => exit::EXITED,
             Self::NotPython { .. } | Self::NoInterpreter { .. } | Self::NoPython { .. } => {
                 exit::NOT_PYTHON
             }
@@ -368,6 +392,26 @@ impl Error {
             Self::Data { .. } => exit::DATA,
             Self::Report(_) | Self::NothingGrew { .. } => exit::EMPTY,
             Self::NotMeasured(_) => exit::NOT_MEASURED,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_has_exited_whatever_is_left_of_it() {
+        let gone = Error::NoProcess { pid: 7 };
+        let zombie = Error::Zombie { pid: 7, parent: 1 };
+        for error in [gone, zombie] {
+            assert_ne!(error.exit_code(), exit::EXITED);
+            let error = error.meanwhile();
+            assert_eq!(error.exit_code(), exit::EXITED);
+            assert!(!error.to_string().contains("record"), "{error}");
+            let error = error.or_launch();
+            assert_eq!(error.exit_code(), exit::EXITED);
+            assert!(error.to_string().contains("onlooker record"), "{error}");
         }
     }
 }

@@ -3,7 +3,7 @@
 usage: forked.py [PHASE] [COUNT]        (default: idle 100000)
 
 PHASE: idle; collect (gc.collect()); read (an attribute of every object); frozen (gc.freeze()
-before the fork, then gc.collect()); hold (a reference to every name); new (objects of its own);
+before the fork, then gc.collect()); write (gc.freeze() before the fork, then an attribute of every tenth object with a dict); hold (a reference to every name); new (objects of its own);
 parent (the parent reads an attribute of every object, the worker rests); both (the parent too, the
 worker collects). The parent writes the line when the worker is done. Each byte on standard input
 forks one more worker, and there is another line.
@@ -27,6 +27,12 @@ class Thing(object):
         self.link = link
 
 
+class Record(object):
+    def __init__(self, number):
+        self.number = number
+        self.name = "record %d" % number
+
+
 def read(things):
     for thing in things:
         thing.name
@@ -35,9 +41,10 @@ def read(things):
 things = []
 for n in range(COUNT):
     things.append(Thing("thing %d" % n, things))
+records = [Record(n) for n in range(COUNT)] if PHASE == "write" else []
 gc.collect()
 gc.disable()
-if PHASE == "frozen":
+if PHASE in ("frozen", "write"):
     gc.freeze()
 done, tell = os.pipe()
 # Open in the parent alone: workers end with it.
@@ -52,6 +59,9 @@ def fork():
             gc.collect()
         elif PHASE == "read":
             read(things)
+        elif PHASE == "write":
+            for record in records[::10]:
+                record.number = -1
         elif PHASE == "hold":
             more = [thing.name for thing in things]
         elif PHASE == "new":

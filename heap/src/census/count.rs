@@ -36,6 +36,10 @@ impl Taker<'_> {
     pub(super) fn own<B: AsRef<[u8]>>(&mut self, space: &Space<B>) -> Vec<(u64, RemoteAddr, u32)> {
         self.tallies = vec![Tally::default(); self.seen.types.all().len()];
         let mut largest = BinaryHeap::new();
+        // Damaged blocks with no object in them, whose owners are met on the way.
+        let lost = self.seen.damage.iter().filter(|each| each.object.is_none());
+        let mut lost: FxHashMap<u32, Option<(RemoteAddr, u32)>> =
+            lost.map(|each| (each.block, None)).collect();
         let mut cursor = Cursor::default();
         while let Some(block) = cursor.next(&self.blocks) {
             let Some(of) = self.blocks.type_of(block.index) else {
@@ -49,6 +53,13 @@ impl Taker<'_> {
                 owned::parts(space, self.layout, found, addr, |part, what| {
                     let claimed = owned::claim(blocks, part, what);
                     own += claimed;
+                    if claimed > 0
+                        && !lost.is_empty()
+                        && let Some(damaged) = blocks.locate(part)
+                        && let Some(owner) = lost.get_mut(&damaged.index)
+                    {
+                        *owner = Some((addr, of));
+                    }
                     claimed > 0
                 });
                 self.tallies[of as usize].own_bytes += own - block.bytes;
@@ -61,6 +72,10 @@ impl Taker<'_> {
             {
                 *least = each;
             }
+        }
+        for each in &mut self.seen.damage {
+            let owner = lost.get(&each.block).copied().flatten();
+            each.object = each.object.or(owner);
         }
         let mut largest: Vec<_> = largest.into_iter().map(|Reverse(each)| each).collect();
         largest.sort_unstable_by_key(|each| Reverse(*each));
@@ -154,7 +169,7 @@ impl Taker<'_> {
             uses: sums.uses,
             interpreters: listed.interpreters,
             domains,
-            violations: self.seen.violations,
+            damage: self.seen.damage,
         }
     }
 }

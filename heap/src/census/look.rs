@@ -8,11 +8,11 @@ use onlooker_unwinder::memory::{RemoteAddr, u64_at};
 use rustc_hash::FxHashMap;
 
 use super::listed::GC_HEAD_BYTES;
-use super::{MAX_VIOLATIONS, Taker};
+use super::{MAX_DAMAGE, Taker};
 use crate::bits::Bits;
 use crate::blocks::{Blocks, NO_TYPE, Part, Use};
-use crate::figures::Sum;
-use crate::guards::{self, Domain, Violation};
+use crate::figures::{Damage, Sum};
+use crate::guards::{self, Domain};
 use crate::malloc::may_be_in_fast_bin;
 use crate::objects;
 use crate::pymalloc::{Geometry, PoolState};
@@ -33,7 +33,7 @@ pub(super) struct Seen {
     pub(super) types: Types,
     pub(super) immortal: u64,
     pub(super) domains: FxHashMap<&'static str, Sum>,
-    pub(super) violations: Vec<(Violation, Option<u32>)>,
+    pub(super) damage: Vec<Damage>,
     /// Blocks with an object whose links of the collector are not 0, which is what tracked means.
     pub(super) tracked: Bits,
 }
@@ -46,7 +46,7 @@ impl Seen {
             types,
             immortal: 0,
             domains: FxHashMap::default(),
-            violations: Vec::new(),
+            damage: Vec::new(),
             tracked: Bits::none_of(blocks),
         }
     }
@@ -64,13 +64,15 @@ impl Seen {
             sum.count += more.count;
             sum.bytes += more.bytes;
         }
-        let room = MAX_VIOLATIONS.saturating_sub(self.violations.len());
-        let more = other.violations.iter().take(room);
-        let renumbered = more.map(|(violation, of)| {
-            let of = of.and_then(|of| numbers.get(of as usize).copied());
-            (violation.clone(), of)
-        });
-        self.violations.extend(renumbered);
+        let room = MAX_DAMAGE.saturating_sub(self.damage.len());
+        let more = other.damage.iter().take(room);
+        self.damage.extend(more.map(|each| Damage {
+            object: each.object.and_then(|(object, of)| {
+                let of = numbers.get(of as usize).copied()?;
+                Some((object, of))
+            }),
+            ..each.clone()
+        }));
         self.tracked.add(&other.tracked);
         numbers
     }
@@ -106,30 +108,35 @@ impl Seen {
     ) -> (Use, u32) {
         let mut data = block;
         if self.debug {
-            let violation = guards::check(addr, block);
-            let (at, header) = match guards::data(block) {
-                Some((at, header)) => (at, Some(header)),
-                None => (guards::HEADER_BYTES, None),
-            };
+            let header = guards::data(block);
+            let at = header.map_or(guards::HEADER_BYTES, |data| data.at);
+            let domain = header.and_then(|data| data.domain);
             data = block.get(at as usize..).unwrap_or_default();
-            if let Some(header) = header {
-                let sum = self.domains.entry(header.domain.name()).or_default();
+            if let Some((domain, header)) = domain.zip(header) {
+                let sum = self.domains.entry(domain.name()).or_default();
                 sum.count += 1;
                 sum.bytes += header.len;
             }
-            let domain = header.map(|header| header.domain);
             let found = match domain {
                 Some(Domain::Raw | Domain::Mem) => Found::Nothing,
                 Some(Domain::Object) | None => self.types.of_block(space, data),
             };
-            if let Some(violation) = violation
-                && self.violations.len() < MAX_VIOLATIONS
-            {
-                let of = match found {
-                    Found::Object(of) => Some(of),
+            for violation in guards::check(addr, block) {
+                if self.damage.len() >= MAX_DAMAGE {
+                    break;
+                }
+                let object = match found {
+                    Found::Object(of) => {
+                        let distance = self.types.all()[of as usize].distance;
+                        addr.offset(at + distance).zip(Some(of))
+                    }
                     _ => None,
                 };
-                self.violations.push((violation, of));
+                self.damage.push(Damage {
+                    violation,
+                    block: index,
+                    object,
+                });
             }
             return self.as_use(found, index, data);
         }

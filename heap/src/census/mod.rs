@@ -17,8 +17,8 @@ use onlooker_unwinder::memory::ReadMemory;
 
 use crate::blocks::Blocks;
 pub use crate::figures::{
-    ArenaUse, Census, Garbage, GarbageOf, Interpreter, Large, Reached, SizeClass, Sum, TypeCount,
-    Untold,
+    ArenaUse, Census, Damage, Garbage, GarbageOf, Interpreter, Large, Reached, SizeClass, Sum,
+    TypeCount, Untold,
 };
 use crate::names;
 use crate::space::Space;
@@ -29,7 +29,7 @@ use look::Seen;
 pub use walk::{Walk, Wanted};
 
 /// Violations of guards that are told one by one.
-const MAX_VIOLATIONS: usize = 1000;
+const MAX_DAMAGE: usize = 1000;
 
 /// What is counted on the way, by number of the type.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,7 +3,7 @@
 //!
 //! A heap is walked from chunk to chunk and must end at its end, so nothing of a version's
 //! arena structures needs to be known. Chunks in thread caches look as if they were in use; they are
-//! told by the key that the cache writes into them (2.29+) and the mangled link before it (2.32+).
+//! told by the key that the cache writes into them (2.29+) and the link before it.
 //! Chunks in fast bins have no key, and only a link where their user had its first word.
 
 mod cached;

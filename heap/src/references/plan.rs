@@ -269,6 +269,7 @@ mod tests {
             item_bytes: 0,
             distance: 0,
             shape: Shape::Other,
+            is_ordered: false,
         };
         let plan = Plan::new(&space, &layout, &of, room);
         plan.slots.iter().map(|slot| slot.offset).collect()

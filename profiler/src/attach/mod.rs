@@ -95,6 +95,7 @@ pub fn attach_for_memory(pid: i32, patience: Duration) -> Result<Attached, Error
 
 fn patiently(pid: i32, patience: Duration, open: Open) -> Result<Attached, Error> {
     let deadline = Instant::now() + patience;
+    let mut was_there = false;
     loop {
         match once(pid, open) {
             // All of these can be a process that is just starting, or between two programs.
@@ -104,8 +105,10 @@ fn patiently(pid: i32, patience: Duration, open: Open) -> Result<Attached, Error
                 | Error::NotProven { .. }
                 | Error::Read { .. },
             ) if Instant::now() < deadline => {
+                was_there = true;
                 std::thread::sleep(Duration::from_millis(5));
             }
+            Err(error) if was_there => return Err(error.meanwhile()),
             result => return result,
         }
     }
@@ -124,7 +127,7 @@ fn once(pid: i32, open: Open) -> Result<Attached, Error> {
     let maps = Maps::read(pid).map_err(|error| target::refused(pid, &error))?;
     let Some(probe) = probe(&maps) else {
         // A kernel thread has no mappings; neither has a process that is about to end.
-        target::check_alive(pid)?;
+        target::check_alive(pid).map_err(Error::meanwhile)?;
         return Err(not_python(pid, "it has no program in memory"));
     };
     let memory = open(pid, probe).map_err(|error| read_error(pid, error))?;

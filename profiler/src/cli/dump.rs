@@ -47,7 +47,7 @@ struct Frame {
 
 pub(super) fn run(args: &DumpArgs) -> Result<u8, Error> {
     super::refuse(args.foreign.given())?;
-    let attached = attach::attach(args.pid, attach::STARTING)?;
+    let attached = attach::attach(args.pid, attach::STARTING).map_err(Error::or_launch)?;
     let mut session = Session::new(attached, 1.0);
     session.sample(TRIES)?;
     let dump = collect(&mut session);

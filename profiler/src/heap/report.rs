@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use onlooker_heap::census::{Census, Walk};
 use onlooker_heap::image::Image;
 use onlooker_heap::mappings::What;
-use onlooker_heap::rss::{self, Part};
+use onlooker_heap::rss::{self, Parts};
 use onlooker_unwinder::memory::ReadMemory;
 
 use super::take::mapped;
@@ -23,8 +23,8 @@ pub struct Report {
     pub pause_ns: Option<u64>,
     /// The census.
     pub census: Census,
-    /// Resident bytes of each part; they add up to `resident_bytes`.
-    pub parts: Vec<(Part, u64)>,
+    /// Resident bytes of each part; they add up to `resident_bytes`, and the excess.
+    pub parts: Parts,
     /// Its RSS.
     pub resident_bytes: u64,
     /// What of it is swapped out, and was not looked at.

@@ -7,7 +7,7 @@ use onlooker_heap::census::Walk;
 use onlooker_heap::image::{Image, Meta};
 use onlooker_heap::malloc::Region;
 use onlooker_heap::pymalloc::Roots;
-use onlooker_heap::rss::Mapped;
+use onlooker_heap::rss::{Mapped, Stack};
 use onlooker_unwinder::layout::Layout;
 use onlooker_unwinder::memory::{ReadError, ReadMemory};
 
@@ -77,7 +77,8 @@ pub fn take(
         rest.keep(threads::all_sleep(pid));
         let (copied, walk) = if options.pause {
             let prepared = prepare(pid, options.limits)?;
-            let (copied, ns) = stop::pause(pid, || prepared.copy(pid, memory, &mut progress))?;
+            let paused = stop::pause(pid, || prepared.copy(pid, memory, &mut progress));
+            let (copied, ns) = paused.map_err(Error::meanwhile)?;
             *pause_ns.get_or_insert(0) += ns;
             let copied = copied.map_err(|error| copy_error(pid, error))?;
             let walk = Walk::new(&copied.space, &layout, &roots, &regions(&copied.mappings));
@@ -224,9 +225,10 @@ pub fn regions(mappings: &[Mapping]) -> Vec<Region> {
     regions
 }
 
-/// The kernel's figures by kind. A thread's stack is an anonymous mapping that holds what its
-/// `pthread_self()` points to; the main thread's is nowhere near it.
+/// The kernel's figures by kind. A thread's stack is an anonymous mapping that ends just above what
+/// its `pthread_self()` points to: glibc puts `struct pthread` at the very top of the stack.
 pub(super) fn mapped(mappings: &[Mapping], thread_ids: &[u64]) -> Mapped {
+    const ABOVE: u64 = 16 << 10;
     let mut mapped = Mapped::default();
     for mapping in mappings {
         mapped.total_bytes += mapping.resident_bytes;
@@ -234,23 +236,20 @@ pub(super) fn mapped(mappings: &[Mapping], thread_ids: &[u64]) -> Mapped {
             Kind::File | Kind::Data | Kind::Kernel => {
                 mapped.files_bytes += mapping.resident_bytes;
             }
-            Kind::Stack => mapped.stacks_bytes += mapping.resident_bytes,
-            Kind::Anonymous if is_thread_stack(mapping, thread_ids) => {
-                mapped.stacks_bytes += mapping.resident_bytes;
+            Kind::Stack => mapped.stack_bytes += mapping.resident_bytes,
+            Kind::Anonymous => {
+                let top = mapping.start.max(mapping.end.saturating_sub(ABOVE));
+                let inside = |id: &&u64| (top..mapping.end).contains(*id);
+                let stack = thread_ids.iter().find(inside).map(|thread_id| Stack {
+                    start: mapping.start,
+                    end: mapping.end,
+                    thread_id: *thread_id,
+                    resident_bytes: mapping.resident_bytes,
+                });
+                mapped.stacks.extend(stack);
             }
-            Kind::Anonymous | Kind::Heap => {}
+            Kind::Heap => {}
         }
     }
     mapped
-}
-
-/// glibc puts `struct pthread` at the very top of the stack that it maps; the main thread's lies
-/// in memory of the dynamic loader, far smaller than any stack.
-fn is_thread_stack(mapping: &Mapping, thread_ids: &[u64]) -> bool {
-    const SMALLEST_STACK: u64 = 64 << 10;
-    const ABOVE: u64 = 16 << 10;
-    mapping.end - mapping.start >= SMALLEST_STACK
-        && thread_ids
-            .iter()
-            .any(|id| (mapping.start..mapping.end).contains(id) && mapping.end - id <= ABOVE)
 }

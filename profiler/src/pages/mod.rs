@@ -74,13 +74,17 @@ impl Process {
     pub fn look(pid: i32) -> Result<Self, Error> {
         target::check_alive(pid)?;
         let mappings = smaps::read(pid).map_err(|error| target::refused(pid, &error))?;
+        let pagemap = match PageMap::open(pid) {
+            Err(error) if target::is_gone(&error) => return Err(Error::Exited { pid }),
+            pagemap => pagemap.map_err(|error| error.to_string()),
+        };
         Ok(Self {
             pid,
             command: target::command_line(pid),
             interpreter: None,
             kinds: vec![Kind::Other; mappings.len()],
             mappings,
-            pagemap: PageMap::open(pid).map_err(|error| error.to_string()),
+            pagemap,
         })
     }
 
@@ -97,6 +101,7 @@ impl Process {
             |error| match [self.pid, parent.pid].map(target::is_alive) {
                 [false, _] => Error::Exited { pid: self.pid },
                 [_, false] => Error::Exited { pid: parent.pid },
+                _ if target::is_gone(&error) => Error::Exited { pid: self.pid },
                 _ => self.no_pagemap(&error.to_string()),
             },
         )?;

@@ -70,12 +70,20 @@ pub fn is_stopped(pid: i32) -> bool {
 pub fn refused(pid: i32, error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::PermissionDenied => denied(pid),
+        _ if is_gone(error) => Error::Exited { pid },
         _ => match check_alive(pid) {
             Err(Error::Zombie { .. } | Error::NoProcess { .. }) => Error::Exited { pid },
             Err(other) => other,
             Ok(()) => denied(pid),
         },
     }
+}
+
+/// Whether the kernel says that there is no such process, or that it has no memory any more, which
+/// it says while `status` still shows one that runs.
+#[must_use]
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 /// The error for a process that may not be read.

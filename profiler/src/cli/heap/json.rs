@@ -26,6 +26,7 @@ pub(super) struct Report {
     size_classes: Vec<SizeClass>,
     gc: Vec<Interpreter>,
     gc_tracked: u64,
+    gc_listed: Option<u64>,
     frozen: u64,
     garbage: Option<Garbage>,
     immortal: u64,
@@ -73,6 +74,7 @@ struct Module {
 #[derive(Serialize)]
 struct Rss {
     total_bytes: u64,
+    excess_bytes: u64,
     parts: Vec<Part>,
 }
 
@@ -186,6 +188,7 @@ struct Violation {
     domain: Option<&'static str>,
     size: Option<u64>,
     r#type: Option<String>,
+    object: Option<u64>,
     found: String,
 }
 
@@ -265,8 +268,10 @@ pub(super) fn report(taken: &heap::Report) -> Report {
             .collect(),
         rss: Rss {
             total_bytes: taken.resident_bytes,
+            excess_bytes: taken.parts.excess_bytes,
             parts: taken
                 .parts
+                .bytes
                 .iter()
                 .map(|(part, resident_bytes)| Part {
                     part: part.name(),
@@ -328,7 +333,8 @@ pub(super) fn report(taken: &heap::Report) -> Report {
                 collecting: each.lists.is_some_and(|l| l.collecting),
             })
             .collect(),
-        gc_tracked: census.counts.iter().map(|each| each.gc_tracked).sum(),
+        gc_tracked: census.gc_tracked(),
+        gc_listed: census.gc_listed(),
         frozen: census.frozen,
         garbage: census.garbage.as_ref().ok().map(garbage),
         immortal: census.immortal,
@@ -410,23 +416,25 @@ fn garbage(of: &onlooker_heap::census::Garbage) -> Garbage {
 }
 
 fn violations(taken: &heap::Report) -> Vec<Violation> {
-    use onlooker_heap::guards::Side;
+    use onlooker_heap::guards::{Domain, Side};
     let census = &taken.census;
-    census
-        .violations
-        .iter()
-        .map(|(violation, of)| Violation {
+    let damage = census.damage.iter().map(|each| {
+        let violation = &each.violation;
+        let of = each.object.map(|(_, of)| of as usize);
+        Violation {
             address: violation.addr.0,
             side: match violation.side {
                 Side::Before => "before",
                 Side::Behind => "behind",
             },
-            domain: violation.header.map(|header| header.domain.name()),
-            size: violation.header.map(|header| header.len),
+            domain: violation.domain.map(Domain::name),
+            size: violation.len,
             r#type: of
-                .and_then(|of| census.names.get(of as usize))
+                .and_then(|of| census.names.get(of))
                 .map(ToString::to_string),
+            object: each.object.map(|(object, _)| object.0),
             found: violation.found.iter().map(|b| format!("{b:02x}")).collect(),
-        })
-        .collect()
+        }
+    });
+    damage.collect()
 }

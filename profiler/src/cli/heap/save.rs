@@ -24,8 +24,14 @@ impl Save {
     /// Sees before any work that it can be written.
     ///
     /// # Errors
-    /// [`Error::CannotCreate`], also for a link and for what is no regular file.
+    /// [`Error::Usage`] for `-`, which is stdout elsewhere; [`Error::CannotCreate`], also for a link
+    /// and for what is no regular file.
     pub(super) fn new(path: &Path) -> Result<Self, Error> {
+        if path == Path::new("-") {
+            let why =
+                "an image is mapped when it is opened, so -o needs a file, not stdout (or ./-)";
+            return Err(Error::Usage(why.to_owned()));
+        }
         let this = Self {
             path: path.to_owned(),
             temporary: neighbour(path, &format!("{}.tmp", std::process::id())),

@@ -45,16 +45,30 @@ pub struct PagesArgs {
 pub(super) fn run(args: &PagesArgs) -> Result<u8, Error> {
     let progress = Progress::begin("looking at pages");
     let mut processes = family(args.pid, args.children, &progress)?;
-    let mut workers: Vec<Option<Worker>> = processes
-        .iter()
-        .map(|(parent, process)| {
-            let parent = &processes[(*parent)?].1;
-            process
-                .beside(parent)
-                .map_err(|error| complain(&error, &progress))
-                .ok()
-        })
-        .collect();
+    let beside = |(parent, process): &(Option<usize>, Process)| {
+        let parent = &processes[(*parent)?].1;
+        Some(process.beside(parent))
+    };
+    let mut exited = Vec::new();
+    let mut workers: Vec<Option<Worker>> = Vec::with_capacity(processes.len());
+    for process in &processes {
+        workers.push(match beside(process).transpose() {
+            Ok(worker) => worker,
+            Err(Error::Exited { pid }) if pid != args.pid => {
+                exited.push(pid);
+                None
+            }
+            // Without the process that was asked for there is nothing to show.
+            Err(error @ Error::Exited { .. }) => return Err(error),
+            Err(error) => {
+                complain(&error, &progress);
+                None
+            }
+        });
+    }
+    for pid in &exited {
+        left_out(*pid, &progress);
+    }
     let hidden = workers
         .iter()
         .flatten()
@@ -69,7 +83,8 @@ pub(super) fn run(args: &PagesArgs) -> Result<u8, Error> {
             );
         });
     }
-    let attached = attach::attach_for_memory(args.pid, attach::STARTING)?;
+    let attached = attach::attach_for_memory(args.pid, attach::STARTING);
+    let attached = attached.map_err(Error::meanwhile)?;
     let root = interpreter(&attached);
     let known: Vec<Option<Interpreter>> = processes
         .iter()
@@ -90,6 +105,9 @@ pub(super) fn run(args: &PagesArgs) -> Result<u8, Error> {
     drop(progress);
     let mut report = Report::default();
     for (((_, process), worker), known) in processes.iter_mut().zip(&workers).zip(known) {
+        if exited.contains(&process.pid) {
+            continue;
+        }
         process.set_interpreter(known);
         report.add(process, worker.as_ref());
     }
@@ -147,6 +165,11 @@ fn family(
         for pid in kin::children(process.pid) {
             match Process::look(pid) {
                 Ok(child) => processes.push((Some(next), child)),
+                Err(
+                    Error::NoProcess { pid } | Error::Zombie { pid, .. } | Error::Exited { pid },
+                ) => {
+                    left_out(pid, progress);
+                }
                 Err(error) => complain(&error, progress),
             }
         }
@@ -161,6 +184,11 @@ fn interpreter(attached: &Attached) -> Interpreter {
         version: attached.sampler.layout().version,
         runtime: attached.sampler.runtime().0,
     }
+}
+
+/// A worker that is no more is no failure: others are shown.
+fn left_out(pid: i32, progress: &Progress) {
+    progress.aside(|| eprintln!("onlooker: worker {pid} exited meanwhile and is left out"));
 }
 
 /// What is missing is told; the rest is shown.

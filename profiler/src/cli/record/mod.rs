@@ -125,7 +125,7 @@ fn attach_to(pid: i32, plan: &Plan) -> Result<Option<Attached>, Error> {
             eprintln!("onlooker: process {pid} is no Python; its children are watched");
             Ok(None)
         }
-        Err(error) => Err(error),
+        Err(error) => Err(error.or_launch()),
     }
 }
 

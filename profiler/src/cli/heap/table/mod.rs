@@ -46,11 +46,7 @@ fn head(text: &mut String, taken: &Report) {
         census.objects,
         bytes(own),
         census.immortal,
-        census
-            .counts
-            .iter()
-            .map(|each| each.gc_tracked)
-            .sum::<u64>(),
+        census.gc_tracked(),
         census.frozen,
     );
     let _ = write!(text, "{} blocks of pymalloc", pymalloc.blocks());
@@ -147,6 +143,13 @@ fn notes(taken: &Report) -> Vec<String> {
             bytes(taken.swapped_bytes)
         ));
     }
+    let excess = taken.parts.excess_bytes;
+    if excess > 0 {
+        notes.push(format!(
+            "the parts are {} more than the RSS, which changed while it was read",
+            bytes(excess)
+        ));
+    }
     if !taken.residency_known {
         notes.push("the kernel does not tell which pages are resident: all were read".to_owned());
     }
@@ -157,6 +160,13 @@ fn notes(taken: &Report) -> Vec<String> {
         notes.push("a garbage collection was going on: its lists are not whole".to_owned());
     } else if lists.flatten().any(|lists| !lists.all_closed()) {
         notes.push("the lists of the garbage collector changed while they were read".to_owned());
+    }
+    let tracked = census.gc_tracked();
+    if let Some(listed) = census.gc_listed().filter(|listed| *listed != tracked) {
+        notes.push(format!(
+            "the lists of the garbage collector have {listed} objects, of which {tracked} were recognised: \
+             counts by type are as much off"
+        ));
     }
     notes
 }
@@ -212,7 +222,7 @@ fn types(text: &mut String, taken: &Report, limit: usize) {
 fn resident(text: &mut String, taken: &Report) {
     let total = taken.resident_bytes;
     let _ = writeln!(text, "\nResident: {}", bytes(total));
-    for (part, resident) in &taken.parts {
+    for (part, resident) in &taken.parts.bytes {
         let width = (resident * BAR as u64).checked_div(total).unwrap_or(0) as usize;
         let _ = writeln!(
             text,
@@ -256,18 +266,23 @@ fn violations(text: &mut String, taken: &Report) {
             bytes(sum.bytes)
         );
     }
-    let _ = writeln!(text, "; {} guards overwritten", census.violations.len());
-    for (violation, of) in &census.violations {
+    let _ = writeln!(text, "; {} guards overwritten", census.damage.len());
+    for each in &census.damage {
+        let violation = &each.violation;
         let side = match violation.side {
             Side::Before => "before",
             Side::Behind => "behind",
         };
-        let what = match violation.header {
-            Some(header) => format!("{} bytes of domain {}", header.len, header.domain.name()),
-            None => "a block whose header is gone".to_owned(),
+        let what = match (violation.len, violation.domain) {
+            (Some(len), Some(domain)) => format!("{len} bytes of domain {}", domain.name()),
+            (Some(len), None) => format!("{len} bytes whose domain is gone"),
+            (None, _) => "a block whose header is gone".to_owned(),
         };
-        let name = of.and_then(|of| census.names.get(of as usize));
-        let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
+        let name = each.object.and_then(|(object, of)| {
+            let name = census.names.get(of as usize)?;
+            Some(format!(" ({name} at {object})"))
+        });
+        let name = name.unwrap_or_default();
         let found: String = violation
             .found
             .iter()
@@ -276,7 +291,7 @@ fn violations(text: &mut String, taken: &Report) {
         let addr = violation.addr;
         let _ = writeln!(
             text,
-            "  {side} {what}{} at {addr}:{found}",
+            "  {side} {what} at {addr}{}:{found}",
             printable(&name)
         );
     }
