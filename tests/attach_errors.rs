@@ -443,3 +443,13 @@ fn commands_that_are_not_python() {
     std::fs::remove_file(&file).expect("remove");
     assert_empty(scratch.path());
 }
+
+#[test]
+fn an_error_that_nobody_reads_has_its_exit_code() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = onlooker_command();
+    command.args(["dump", "-p", "999999999"]).stderr(writer);
+    let status = command.status().expect("onlooker");
+    assert_eq!(status.code(), Some(exit::NO_PROCESS.into()));
+}

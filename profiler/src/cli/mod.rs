@@ -1,5 +1,13 @@
 //! The command line: data on stdout, talk on stderr, one line per error.
 
+/// A line of talk. That nobody listens any more is no reason to end, least of all by a panic.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), "onlooker: {}", format_args!($($line)*));
+    }};
+}
+
 pub mod args;
 mod dump;
 mod heap;
@@ -36,8 +44,8 @@ pub fn main() -> ExitCode {
         let what = text
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("unknown");
-        eprintln!(
-            "onlooker: defect in Onlooker at {at}: {what}; the target is unharmed; please report \
+        say!(
+            "defect in Onlooker at {at}: {what}; the target is unharmed; please report \
              this line"
         );
     }));
@@ -56,7 +64,7 @@ fn run() -> u8 {
                 let _ = error.print();
                 return 0;
             }
-            eprintln!("onlooker: {}", usage::one_line(&error));
+            say!("{}", usage::one_line(&error));
             return exit::USAGE;
         }
     };
@@ -73,7 +81,7 @@ fn run() -> u8 {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("onlooker: {error}");
+            say!("{error}");
             error.exit_code()
         }
     }

@@ -120,7 +120,7 @@ pub(super) fn run(args: &ReadsArgs) -> Result<u8, Error> {
     let _ = io::stdout().write_all(text.as_bytes());
     let exceeded = exceeded(&measured, args, baseline.as_ref())?;
     if !exceeded.is_empty() {
-        eprint!("{}", table(&exceeded));
+        let _ = io::stderr().write_all(table(&exceeded).as_bytes());
         return Ok(OVER_BUDGET);
     }
     if let Some(output) = output {

@@ -24,7 +24,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8, Error> {
     };
     let Loaded { tables, warnings } = load(&args.input, report)?;
     for warning in &warnings {
-        eprintln!("onlooker: {}: {warning}", args.input.display());
+        say!("{}: {warning}", args.input.display());
     }
     let growth_only = || {
         let samples = |s: &Sample| s.weight_kind == WeightKind::Samples;
@@ -49,13 +49,10 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8, Error> {
     };
     let selection = &options.selection;
     if let Some(line) = onlooker_flamegraph::asleep_line(&tables, selection) {
-        eprintln!("onlooker: {line}");
+        say!("{line}");
     }
     let Some(target) = target else {
-        eprintln!(
-            "onlooker: {}",
-            onlooker_flamegraph::summary_line(tables.counts())
-        );
+        say!("{}", onlooker_flamegraph::summary_line(tables.counts()));
         match by {
             Some(by) => print_sites(&tables, by, HOTTEST, &mut io::stdout()),
             None => print_hottest(&tables, selection, HOTTEST, &mut io::stdout()),

@@ -88,7 +88,7 @@ pub(super) fn run(args: &SelfcheckArgs) -> Result<u8, Error> {
     };
     let stop = stop()?;
     let stopped = || stop.load(Ordering::Relaxed);
-    eprintln!("onlooker: running the command under the oracle, which is slower");
+    say!("running the command under the oracle, which is slower");
     let oracle_limit = limit.map(|limit| limit * ORACLE_TIMES);
     let (mut oracle, watched) =
         oracle::watch(&args.command, args.oracle_runs, oracle_limit, &stopped)?;
@@ -99,7 +99,7 @@ pub(super) fn run(args: &SelfcheckArgs) -> Result<u8, Error> {
     if let Some(status) = watched.status.filter(|status| !status.success()) {
         complain(status);
     }
-    eprintln!("onlooker: running it as it is, sampled");
+    say!("running it as it is, sampled");
     let edges = oracle.edges();
     let sampled = selfcheck::sample(
         &args.command,
@@ -127,7 +127,7 @@ pub(super) fn run(args: &SelfcheckArgs) -> Result<u8, Error> {
 }
 
 fn complain(status: ExitStatus) {
-    eprintln!("onlooker: the command ended with {status} under the oracle; does it run by itself?");
+    say!("the command ended with {status} under the oracle; does it run by itself?");
 }
 
 /// The first Ctrl-C or SIGTERM ends the run and shows what there is, the second stops at once.

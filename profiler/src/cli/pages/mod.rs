@@ -76,8 +76,8 @@ pub(super) fn run(args: &PagesArgs) -> Result<u8, Error> {
     // The table has it beside the figures.
     if hidden && args.json {
         progress.aside(|| {
-            eprintln!(
-                "onlooker: page frames are hidden (they need root with CAP_SYS_ADMIN, Linux 5.19): whether \
+            say!(
+                "page frames are hidden (they need root with CAP_SYS_ADMIN, Linux 5.19): whether \
                  another process maps a page decides whether it is shared, and who wrote it is \
                  unknown; what the copies differ in is compared all the same"
             );
@@ -138,8 +138,8 @@ fn types(
         Ok((rows, left_out_bytes)) => {
             if left_out_bytes > 0 {
                 progress.aside(|| {
-                    eprintln!(
-                        "onlooker: {left_out_bytes} bytes of worker {pid} are more than \
+                    say!(
+                        "{left_out_bytes} bytes of worker {pid} are more than \
                          --max-memory: what lies in them has no type"
                     );
                 });
@@ -188,10 +188,10 @@ fn interpreter(attached: &Attached) -> Interpreter {
 
 /// A worker that is no more is no failure: others are shown.
 fn left_out(pid: i32, progress: &Progress) {
-    progress.aside(|| eprintln!("onlooker: worker {pid} exited meanwhile and is left out"));
+    progress.aside(|| say!("worker {pid} exited meanwhile and is left out"));
 }
 
 /// What is missing is told; the rest is shown.
 fn complain(error: &Error, progress: &Progress) {
-    progress.aside(|| eprintln!("onlooker: {error}"));
+    progress.aside(|| say!("{error}"));
 }

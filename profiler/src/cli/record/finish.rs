@@ -31,7 +31,7 @@ pub(super) fn finish(plan: Plan, mut spool: Spooled, root: i32) -> Result<(), Er
         let renamed = fs::rename(&spool.path, &final_path);
         renamed.map_err(|error| spool.kept(&final_path, error))?;
         let shown = final_path.display();
-        eprintln!("onlooker: wrote {shown}; render it with `onlooker report {shown} -o flame.svg`");
+        say!("wrote {shown}; render it with `onlooker report {shown} -o flame.svg`");
     } else if let Some(output) = output {
         let to = output.path().to_owned();
         let named = output.is_file();
@@ -47,18 +47,16 @@ pub(super) fn finish(plan: Plan, mut spool: Spooled, root: i32) -> Result<(), Er
         written.map_err(|error| spool.kept(&to, error))?;
         let _ = fs::remove_file(&spool.path);
         if named {
-            eprintln!("onlooker: wrote {}", to.display());
+            say!("wrote {}", to.display());
         }
     }
     let summary = onlooker_flamegraph::summary_line(&spool.totals);
-    eprintln!("onlooker: {summary}");
+    say!("{summary}");
     let selection = &options.selection;
     if let Some(line) = onlooker_flamegraph::asleep_line(&tables, selection) {
-        eprintln!("onlooker: {line}");
+        say!("{line}");
         if target::is_stopped(root) {
-            eprintln!(
-                "onlooker: process {root} is stopped (state T); `kill -CONT {root}` lets it go on"
-            );
+            say!("process {root} is stopped (state T); `kill -CONT {root}` lets it go on");
         }
     }
     // A table is many small pieces.

@@ -122,7 +122,7 @@ fn attach_to(pid: i32, plan: &Plan) -> Result<Option<Attached>, Error> {
     match attach::attach(pid, attach::STARTING) {
         Ok(attached) => Ok(Some(attached)),
         Err(Error::NotPython { .. }) if plan.settings.subprocesses => {
-            eprintln!("onlooker: process {pid} is no Python; its children are watched");
+            say!("process {pid} is no Python; its children are watched");
             Ok(None)
         }
         Err(error) => Err(error.or_launch()),
@@ -143,7 +143,7 @@ fn interrupted(child: &mut Launched, stop: &Stop) -> Option<ExitStatus> {
     };
     if reach == Reach::Group && ended.is_none() {
         let pid = child.pid();
-        eprintln!("onlooker: waiting for process {pid} to end; a second Ctrl-C leaves it");
+        say!("waiting for process {pid} to end; a second Ctrl-C leaves it");
         return child.wait();
     }
     child.end()
@@ -179,8 +179,8 @@ impl Surroundings for Terminal<'_> {
 
     fn warn(&mut self, error: &Error) {
         match &self.progress {
-            Some(bar) => bar.suspend(|| eprintln!("onlooker: {error}")),
-            None => eprintln!("onlooker: {error}"),
+            Some(bar) => bar.suspend(|| say!("{error}")),
+            None => say!("{error}"),
         }
     }
 }

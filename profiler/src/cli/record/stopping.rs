@@ -112,7 +112,7 @@ fn run<R: StopRecording>(
         stop::Ended::Asked | stop::Ended::Process => Ok(ended),
     };
     for said in recording.said() {
-        eprintln!("onlooker: {said}");
+        say!("{said}");
     }
     let (totals, processes) = recording.finish().map_err(|error| spool.failed(&error))?;
     Ok((spool.done(totals, processes), how))

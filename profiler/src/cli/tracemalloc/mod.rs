@@ -190,26 +190,22 @@ fn kind(path: &Path, format: Option<&str>) -> Result<Kind, Error> {
 fn complain(document: &Document, quality: &Quality) {
     let unread = document.unread;
     if unread.torn_buckets > 0 {
-        eprintln!(
-            "onlooker: {} chains of the tables changed whenever they were read and are missing",
+        say!(
+            "{} chains of the tables changed whenever they were read and are missing",
             unread.torn_buckets
         );
     }
     if unread.stale > 0 {
-        eprintln!(
-            "onlooker: size and traceback of {} blocks could not be read; they are missing",
+        say!(
+            "size and traceback of {} blocks could not be read; they are missing",
             unread.stale
         );
     }
     if document.traced_bytes.is_none() {
-        eprintln!(
-            "onlooker: the interpreter's own sum could not be found (no symbols) to compare with"
-        );
+        say!("the interpreter's own sum could not be found (no symbols) to compare with");
     }
     if quality.before.max_frames == 1 && document.by == name(By::Traceback) {
-        eprintln!(
-            "onlooker: tracemalloc keeps one frame of each block; start it with more for tracebacks"
-        );
+        say!("tracemalloc keeps one frame of each block; start it with more for tracebacks");
     }
 }
 
