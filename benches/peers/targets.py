@@ -2,6 +2,7 @@
 
 import glob
 import os
+import select
 import subprocess
 import sys
 
@@ -66,7 +67,11 @@ class Target:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
-    def line(self):
+    def line(self, limit=None):
+        """The next line; a TimeoutError when there is none in so many seconds."""
+        ready, _, _ = select.select([self.process.stdout], [], [], limit)
+        if not ready:
+            raise TimeoutError
         return self.process.stdout.readline().strip()
 
     def __enter__(self):

@@ -17,14 +17,16 @@ from targets import Target
 
 # A profiler is at work so long after its start; one of ours has no breakpoint in the target any more then.
 STARTS = 1.5
+# A window that takes longer is not waited for: py-spy stops a deep stack most of the time.
+LIMIT = 30
 
 
 class Window:
     """What the target did in one window."""
 
-    def __init__(self, target):
+    def __init__(self, target, limit=None):
         target.go()
-        self.cpu, self.grown, *slices = map(float, target.line().split())
+        self.cpu, self.grown, *slices = map(float, target.line(limit).split())
         self.whole, self.slice = sum(slices), quantiles(slices, n=4)[0]
 
 
@@ -52,6 +54,16 @@ class Slowed:
         return "%+.2f %%" % median(self.slices), more
 
 
+class TooSlow:
+    """A watched window was not done in time."""
+
+    def __init__(self, alone):
+        self.least = 100 * (LIMIT / median(window.whole for window in alone) - 1)
+
+    def row(self):
+        return "> %+.0f %%" % self.least, "a window was not done in %d s" % LIMIT
+
+
 def slowed(python, program, arguments, command, pairs):
     """`command` makes the profiler's command and environment for a process; None for nobody."""
     with Target(python, program, *arguments) as target:
@@ -62,10 +74,14 @@ def slowed(python, program, arguments, command, pairs):
             if watcher:
                 time.sleep(STARTS)
                 before, start = cpu_of(watcher.pid), time.monotonic()
-            watched.append(Window(target))
-            if watcher:
-                own.append((cpu_of(watcher.pid) - before) / (time.monotonic() - start))
-                tools.end(watcher)
+            try:
+                watched.append(Window(target, LIMIT))
+            except TimeoutError:
+                return TooSlow(alone)
+            finally:
+                if watcher:
+                    own.append((cpu_of(watcher.pid) - before) / (time.monotonic() - start))
+                    tools.end(watcher)
             alone.append(Window(target))
     return Slowed(alone, watched, median(own) if own else None)
 
