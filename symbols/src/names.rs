@@ -32,7 +32,7 @@ pub struct CodeId(pub u64);
 
 /// Where a code object stands in its table: found without hashing. Good until the table drops
 /// or replaces the code object, which [`Refreshed`] tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CodeSlot(u32);
 
 /// What is known of one code object.

@@ -1,7 +1,7 @@
 //! A process to look at, which says what it does, and the comparison with what was seen.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
@@ -84,12 +84,19 @@ impl Target {
     /// Starts any command that speaks the protocol.
     #[track_caller]
     pub(crate) fn spawn_command(command: &mut Command) -> Self {
-        let mut child = command
+        command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+            .stderr(Stdio::piped());
+        let mut child = loop {
+            match command.spawn() {
+                // Another test has forked while this file was written, and not called exec yet.
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                    std::thread::yield_now();
+                }
+                child => break child.unwrap_or_else(|error| panic!("{command:?}: {error}")),
+            }
+        };
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().expect("piped");
         let stderr = child.stderr.take().expect("piped");

@@ -79,6 +79,22 @@ pub(super) struct RawSample {
 }
 
 impl Batch {
+    /// Marks the verified samples after `since_ns` of some threads, by their key.
+    pub(super) fn distrust(
+        &mut self,
+        since_ns: u64,
+        reason: &'static str,
+        is_meant: impl Fn(u32) -> bool,
+    ) {
+        let samples = self.samples.iter_mut().rev();
+        for sample in samples.take_while(|sample| sample.time_ns > since_ns) {
+            if sample.reason.is_none() && is_meant(sample.thread) {
+                sample.reason = Some(reason);
+                self.verified -= 1;
+            }
+        }
+    }
+
     /// Drops the samples, keeps the rows; how many samples were dropped.
     pub(super) fn drop_samples(&mut self) -> u64 {
         let dropped = self.samples.len() as u64;
@@ -86,5 +102,39 @@ impl Batch {
         self.frames.clear();
         self.verified = 0;
         dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::queue_tests::sample;
+    use super::*;
+
+    #[test]
+    fn what_was_sampled_since_is_marked() {
+        let of = |time_ns, thread, reason| RawSample {
+            time_ns,
+            thread,
+            reason,
+            ..sample(0, 1)
+        };
+        let mut batch = Batch {
+            samples: vec![
+                of(1, 7, None),
+                of(2, 7, None),
+                of(3, 8, None),
+                of(3, 7, Some("gap")),
+                of(4, 7, None),
+            ],
+            verified: 4,
+            ..Batch::default()
+        };
+        batch.distrust(1, "code", |thread| thread == 7);
+        let reasons: Vec<_> = batch.samples.iter().map(|sample| sample.reason).collect();
+        assert_eq!(
+            reasons,
+            [None, Some("code"), None, Some("gap"), Some("code")]
+        );
+        assert_eq!(batch.verified, 2);
     }
 }

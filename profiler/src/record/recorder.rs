@@ -168,6 +168,12 @@ impl Recorder {
         });
     }
 
+    /// Marks what was sampled of a process after `since_ns`, as far as it was not handed over yet.
+    pub(super) fn distrust(&mut self, rows: &ProcessRows, since_ns: u64, reason: &'static str) {
+        let is_of_process = |thread| rows.threads.values().any(|known| known.key == thread);
+        self.batch.distrust(since_ns, reason, is_of_process);
+    }
+
     /// Adds the resident size of a process.
     pub(super) fn rss(&mut self, rows: &ProcessRows, time_ns: u64, bytes: u64) {
         self.batch.rss.push((rows.key, time_ns, bytes));

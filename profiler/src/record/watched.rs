@@ -10,7 +10,7 @@ use super::kernel::{FileBudget, KernelThread};
 use super::recorder::Recorder;
 use super::rows::{Observed, ProcessRows, Weight};
 use crate::error::Error;
-use crate::session::{Session, ThreadStack};
+use crate::session::{CODE, Earlier, Session, ThreadStack};
 
 /// A stack that changed while it was read is taken again so often within a tick.
 pub(crate) const TRIES: usize = 100;
@@ -31,6 +31,8 @@ pub(super) struct Watched {
     crowd: Crowd,
     /// Ticks in a row that saw no thread.
     empty_ticks: u64,
+    /// When the names of all samples up to then were seen to be right.
+    names_checked_ns: u64,
 }
 
 impl Watched {
@@ -46,6 +48,7 @@ impl Watched {
             session: Session::new(newcomer.attached, rate_hz),
             files: files.clone(),
             empty_ticks: 0,
+            names_checked_ns: 0,
         }
     }
 
@@ -72,6 +75,7 @@ impl Watched {
         } else {
             self.session.sample(TRIES)?;
         }
+        self.judge_names(recorder, now_ns);
         if !self.session.has_interpreter() {
             // A thread that ends can tear the list under the read.
             self.session.sample(TRIES)?;
@@ -102,6 +106,16 @@ impl Watched {
         }
         recorder.forget_threads(&mut self.rows, threads);
         Ok(true)
+    }
+
+    /// Beyond 2 kHz code objects are not looked at with every sample.
+    fn judge_names(&mut self, recorder: &mut Recorder, now_ns: u64) {
+        match self.session.earlier() {
+            Earlier::Unchecked => return,
+            Earlier::Same => {}
+            Earlier::Replaced => recorder.distrust(&self.rows, self.names_checked_ns, CODE),
+        }
+        self.names_checked_ns = now_ns;
     }
 
     /// Adds one stack of the last sample, of a thread that was stopped while it ran or that sleeps

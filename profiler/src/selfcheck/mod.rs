@@ -19,7 +19,7 @@ use onlooker_unwinder::memory::{Class, Cost};
 use crate::error::Error;
 use crate::launch::{Launched, START_LIMIT};
 use crate::record::clock::{Beat, Clock};
-use crate::session::{Session, StackFrame, ThreadStack, Trust};
+use crate::session::{CODE, Earlier, Session, StackFrame, ThreadStack, Trust};
 use crate::target;
 use edges::{Function, FunctionId, Oracle, Tally};
 
@@ -76,6 +76,8 @@ pub fn sample(
         ..Sampled::default()
     };
     let mut functions = HashMap::new();
+    // Verified stacks whose code objects were not looked at since.
+    let mut waiting = Vec::new();
     let mut clock = Clock::new(rate_hz, u64::from(std::process::id()));
     loop {
         // A wait that was cut short is a signal: the flags below tell.
@@ -103,9 +105,18 @@ pub fn sample(
         if functions.len() > MAX_CACHED_CODES {
             functions.clear();
         }
+        match session.earlier() {
+            Earlier::Unchecked => {}
+            Earlier::Same => sampled.settle(&mut waiting, oracle, true),
+            Earlier::Replaced => sampled.settle(&mut waiting, oracle, false),
+        }
         for stack in session.stacks() {
-            sampled.count(stack);
             let frames = functions_of(&session, stack, &mut functions, oracle);
+            if stack.trust == Trust::Verified && session.earlier() == Earlier::Unchecked {
+                waiting.push(frames);
+                continue;
+            }
+            sampled.count(stack);
             let tally = match stack.trust {
                 Trust::Verified => &mut sampled.steps,
                 _ => &mut sampled.unverified_steps,
@@ -113,6 +124,7 @@ pub fn sample(
             tally.add(oracle, &frames);
         }
     }
+    sampled.settle(&mut waiting, oracle, true);
     sampled.missed = clock.missed();
     sampled.retries = session.retries();
     sampled.cost = session.cost(Class::Stacks);
@@ -121,6 +133,19 @@ pub fn sample(
 }
 
 impl Sampled {
+    /// Counts stacks that waited until their code objects were looked at.
+    fn settle(&mut self, waiting: &mut Vec<Vec<FunctionId>>, oracle: &Oracle, are_same: bool) {
+        for frames in waiting.drain(..) {
+            if are_same {
+                self.verified += 1;
+                self.steps.add(oracle, &frames);
+            } else {
+                *self.unverified.entry(CODE).or_default() += 1;
+                self.unverified_steps.add(oracle, &frames);
+            }
+        }
+    }
+
     fn count(&mut self, stack: &ThreadStack) {
         match stack.trust.reason() {
             None => self.verified += 1,

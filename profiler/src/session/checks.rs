@@ -11,6 +11,9 @@ use onlooker_unwinder::sampler::Thread;
 
 use super::resolve::Resolved;
 
+/// What a stack is marked with whose names may be those of other code objects.
+pub(crate) const CODE: &str = "code";
+
 /// What a check looks at.
 pub(super) struct Evidence<'a> {
     pub(super) thread: &'a Thread,
@@ -46,7 +49,7 @@ const fn check(reason: &'static str, of_two: bool, passes: fn(&Evidence<'_>) -> 
 /// The checks in the order in which they are made.
 pub(super) const CHECKS: &[Check] = &[
     check("moved", false, one_window),
-    check("code", false, known_code),
+    check(CODE, false, known_code),
     check("instruction", true, instructions_in_code),
     check("gap", true, frames_adjacent),
     check("root", true, ends_at_a_root),

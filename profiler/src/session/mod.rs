@@ -26,6 +26,7 @@ use crate::error::Error;
 use crate::target::maps::Maps;
 use crate::target::memory::TargetMemory;
 use crate::target::rest::Rest;
+pub(crate) use checks::CODE;
 use checks::Evidence;
 use labels::Labels;
 pub use labels::ThreadLabel;
@@ -47,6 +48,19 @@ const COPIES: u8 = 3;
 const FAST_COPIES: u8 = 2;
 /// A stack that did not change in so many attempts rests.
 const CALM_AFTER: u8 = 8;
+
+/// What a sample says of the names of earlier ones, where their code objects were not looked at
+/// again themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Earlier {
+    /// Nothing.
+    Unchecked,
+    /// Their code objects still are what they were, so they were when the stacks were read.
+    Same,
+    /// Some are not: stacks read since the last look may have the names of others.
+    Replaced,
+}
+
 /// One frame that runs Python code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StackFrame {
@@ -139,6 +153,7 @@ pub struct Session {
     ahead: bool,
     lists_read: Option<Instant>,
     codes_read: Option<Instant>,
+    earlier: Earlier,
     codes_moved: Option<Instant>,
     labels: Labels,
     /// When the last sample was begun.
@@ -175,6 +190,7 @@ impl Session {
             ahead: rate_hz.is_infinite(),
             lists_read: None,
             codes_read: None,
+            earlier: Earlier::Unchecked,
             codes_moved: None,
             labels: Labels::new(attached.pid),
             sampled: Instant::now(),
@@ -246,6 +262,12 @@ impl Session {
         self.sampler.lists_cut() != Some(Cut::Unreadable) && self.stacks().next().is_some()
     }
 
+    /// What the last sample of all threads says of the names of those before it.
+    #[must_use]
+    pub fn earlier(&self) -> Earlier {
+        self.earlier
+    }
+
     /// Takes a sample of all threads. A stack that fails a check is taken again at once, at
     /// most `tries` times in all; then it is kept with the reason.
     ///
@@ -270,6 +292,7 @@ impl Session {
 
     fn take(&mut self, tries: usize) -> Result<(), Error> {
         self.sampled = Instant::now();
+        self.earlier = Earlier::Unchecked;
         let calls = self.cost(Class::Stacks).calls;
         if self.missed && self.sampled - self.mappings_read > MAPPINGS_EVERY {
             self.missed = false;
@@ -357,18 +380,26 @@ impl Session {
             || !self.fast
             || !lately(self.codes_read, CODES_EVERY)
             || lately(self.codes_moved, CODES_MOVE_FOR);
+        let mut wanted = false;
         if due {
             self.codes.begin();
             for index in &self.pending {
                 // The code of a stack that is taken again anyhow is not asked for.
                 let agree = self.sampler.threads()[*index].copies_agree != Some(false);
                 if last_try || agree && self.sampler.is_one_window(*index) {
-                    let stack = &self.stacks[self.places[*index]];
+                    let stack = &mut self.stacks[self.places[*index]];
                     stack.resolved.want(&mut self.codes);
+                    wanted = true;
                 }
             }
         }
-        let moved = due && self.refresh_codes(now)?;
+        let moved = wanted && self.refresh_codes(now)?;
+        if wanted && self.earlier == Earlier::Unchecked {
+            self.earlier = match moved {
+                true => Earlier::Replaced,
+                false => Earlier::Same,
+            };
+        }
         let mut pending = std::mem::take(&mut self.pending);
         pending.retain(|index| !self.accept(*index, moved));
         self.pending = pending;

@@ -45,6 +45,9 @@ struct Link {
     wanted: RemoteAddr,
 }
 
+/// So many links are noted before those of the same code object are taken together.
+const MANY_USED: usize = 1 << 10;
+
 /// The resolved stack of one thread.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Resolved {
@@ -57,12 +60,15 @@ pub(super) struct Resolved {
     pub(super) changed: bool,
     /// Which of the thread's samples that was.
     samples: u64,
+    /// Code objects of links that were judged since their identities were read.
+    used: Vec<CodeSlot>,
 }
 
 impl Resolved {
     /// Forgets everything: the code table has changed.
     pub(super) fn clear(&mut self) {
         self.truncate(0);
+        self.used.clear();
     }
 
     /// Faults of the whole stack.
@@ -78,8 +84,12 @@ impl Resolved {
         Some((*self.raw.first()?, self.links.first()?.slot))
     }
 
-    /// Notes every code object of the stack, newest first, to be read again.
-    pub(super) fn want(&self, codes: &mut CodeTable) {
+    /// Notes every code object of the stack, newest first, to be read again, and before them those of
+    /// the stacks that it was since this was done last.
+    pub(super) fn want(&mut self, codes: &mut CodeTable) {
+        for slot in self.used.drain(..).rev() {
+            codes.want_slot(slot);
+        }
         for (raw, link) in self.raw.iter().zip(&self.links).rev() {
             match link.slot {
                 Some(slot) => codes.want_slot(slot),
@@ -140,6 +150,10 @@ impl Resolved {
     /// Judges one more link.
     fn link(&mut self, raw: &RawFrame, places: &Places<'_>) -> Link {
         let codes = places.codes;
+        if self.used.len() >= MANY_USED {
+            self.used.sort_unstable();
+            self.used.dedup();
+        }
         let before = self.links.last().copied();
         let mut link = Link {
             slot: None,
@@ -158,6 +172,7 @@ impl Resolved {
             link.faults.unknown = true;
             return link;
         };
+        self.used.push(slot);
         let code = codes.at(slot);
         let generator = raw.owner == owner::GENERATOR;
         let lasti = match code.header.position(raw.instr, generator) {
