@@ -10,8 +10,24 @@ import sys
 
 import oracle
 
-api = ctypes.pythonapi
 told = []
+
+
+def tell(owner, address, side, domain, size, found):
+    told.append(
+        {
+            "address": address,
+            "side": side,
+            "domain": domain,
+            "size": size,
+            "found": found,
+            "type": None if owner is None else "builtins." + type(owner).__name__,
+            "object": None if owner is None else id(owner),
+        }
+    )
+
+
+api = ctypes.pythonapi
 for function, domain, size in [
     ("PyMem_Malloc", "mem", 100),
     ("PyObject_Malloc", "object", 33),
@@ -26,33 +42,7 @@ for function, domain, size in [
         ctypes.memset(address, 1, size)
         ctypes.memset(address + offset, 0x21, 1)
         found = "21" + 7 * "fd" if side == "behind" else 6 * "fd" + "21"
-        told.append(
-            {
-                "address": address,
-                "side": side,
-                "domain": domain,
-                "size": size,
-                "found": found,
-                "type": None,
-                "object": None,
-            }
-        )
-
-
-def tell(owner, address, side, domain, size, found):
-    told.append(
-        {
-            "address": address,
-            "side": side,
-            "domain": domain,
-            "size": size,
-            "found": found,
-            "type": "builtins." + type(owner).__name__,
-            "object": id(owner),
-        }
-    )
-
-
+        tell(None, address, side, domain, size, found)
 # Items of lists, in pymalloc and in malloc.
 lists = [[None] * 20, [None] * 400]
 for each in lists:
