@@ -128,6 +128,7 @@ impl Watched {
         (tstate, running): (RemoteAddr, bool),
         weight: Weight,
     ) {
+        self.judge_names(recorder, now_ns);
         self.meet_new_threads(recorder);
         let Some(stack) = self.session.stacks().find(|s| s.tstate == tstate) else {
             return;

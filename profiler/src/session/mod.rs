@@ -262,7 +262,7 @@ impl Session {
         self.sampler.lists_cut() != Some(Cut::Unreadable) && self.stacks().next().is_some()
     }
 
-    /// What the last sample of all threads says of the names of those before it.
+    /// What the last sample says of the names of those before it.
     #[must_use]
     pub fn earlier(&self) -> Earlier {
         self.earlier
@@ -328,6 +328,7 @@ impl Session {
     /// When the process is gone or may not be read.
     pub fn sample_of(&mut self, tstates: &[RemoteAddr], tries: usize) -> Result<(), Error> {
         self.sampled = Instant::now();
+        self.earlier = Earlier::Unchecked;
         self.sampler.begin();
         self.rest.keep(false);
         for stack in &mut self.stacks {
