@@ -79,6 +79,9 @@ impl Worker {
                 _ => return false,
             },
         };
+        if let Some(record) = records.last() {
+            tracee.noted(record);
+        }
         let by_event = fd == tracee.event.fd();
         let mut missing = no_room;
         if by_event {

@@ -27,6 +27,7 @@ mod meet;
 mod pace;
 mod pause;
 mod refuse;
+mod repeats;
 mod seize;
 mod signal;
 mod tracees;
