@@ -21,6 +21,7 @@ impl Worker {
                     pass_on(stop);
                     return Ok(());
                 }
+                self.await_write(watch);
                 // A thread that is gone (killed while it was stopped) cannot be told to go on.
                 let _ = ptrace::go_on(tid, 0);
                 let took = start.elapsed().as_nanos();

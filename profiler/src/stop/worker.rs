@@ -175,7 +175,7 @@ impl Worker {
         Ok(count)
     }
 
-    fn await_write<W: Watch>(&mut self, watch: &mut W) {
+    pub(super) fn await_write<W: Watch>(&mut self, watch: &mut W) {
         let pid = self.plan.pid;
         if let Some(main) = self.tracees.by_tid.get_mut(&pid) {
             main.await_write(pid, watch.awaits(), self.signal);
