@@ -24,6 +24,7 @@ mod beats;
 mod door;
 mod jitter;
 mod meet;
+mod nearby;
 mod pace;
 mod pause;
 mod refuse;
