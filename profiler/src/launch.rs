@@ -1,33 +1,32 @@
 //! Starts a program to watch, and ends it when it is told to.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid, getpgrp};
 
-use crate::attach::{self, Attached};
+use crate::attach::{Attached, Seeker};
 use crate::error::Error;
-use crate::target::maps::{MappedFile, Maps};
+use crate::sys::held::{self, Gate};
 
 /// How long a launched program may take to start an interpreter: launchers, slow disks.
 pub const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long a program may take to end after SIGTERM.
 const TERM_LIMIT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(2);
-/// Files that showed no Python are read and parsed again only after so long while no others are
-/// mapped: they may hold an interpreter that only its memory tells (stripped, not begun yet).
-const SAME_FILES: Duration = Duration::from_millis(10);
 
 /// A program that we started.
 #[derive(Debug)]
 pub struct Launched {
-    child: Child,
+    pid: Pid,
     program: String,
+    /// What it waits for before it runs.
+    gate: Option<Gate>,
     status: Option<ExitStatus>,
     keep: bool,
 }
@@ -51,39 +50,52 @@ impl Launched {
         stdout: Stdio,
         variables: Vec<(OsString, OsString)>,
     ) -> Result<Self, Error> {
-        let Some((program, args)) = command.split_first() else {
-            return Err(Error::Usage("no command was given".to_owned()));
-        };
-        let name = program.to_string_lossy().into_owned();
-        let child = Command::new(program)
-            .args(args)
-            .envs(variables)
-            .stdout(stdout)
-            .spawn()
-            .map_err(|error| Error::CannotStart {
-                program: name.clone(),
-                error,
-            })?;
-        Ok(Self {
-            child,
-            program: name,
+        let (name, mut command) = prepared(command, stdout)?;
+        let started = command.envs(variables).spawn();
+        let child = started.map_err(|error| cannot_start(&name, error))?;
+        Ok(Self::new(child.id().cast_signed(), name, None))
+    }
+
+    /// A program that waits until it is [let go](Self::let_go): there is a process, which has not
+    /// become the program yet. It ends with us until then. Call it while there is one thread.
+    ///
+    /// # Errors
+    /// [`Error::CannotStart`].
+    pub fn hold(command: &[OsString], stdout: Stdio) -> Result<Self, Error> {
+        let (name, command) = prepared(command, stdout)?;
+        let (pid, gate) = Gate::close(command).map_err(|error| cannot_start(&name, error))?;
+        Ok(Self::new(pid, name, Some(gate)))
+    }
+
+    /// Lets a program run that was held.
+    ///
+    /// # Errors
+    /// [`Error::CannotStart`].
+    pub fn let_go(&mut self) -> Result<(), Error> {
+        let opened = self.gate.take().map_or(Ok(()), Gate::open);
+        opened.map_err(|error| cannot_start(&self.program, error))
+    }
+
+    fn new(pid: i32, program: String, gate: Option<Gate>) -> Self {
+        Self {
+            pid: Pid::from_raw(pid),
+            program,
+            gate,
             status: None,
             keep: false,
-        })
+        }
     }
 
     /// Its process id, the same before and after an exec.
     #[must_use]
     pub fn pid(&self) -> i32 {
-        self.child.id().cast_signed()
+        self.pid.as_raw()
     }
 
-    /// How it ended; `None` while it runs. Does not block.
+    /// How it ended; `None` while it runs. Does not block. Not for one that a thread of ours traces:
+    /// this would take its stops away.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        if self.status.is_none() {
-            self.status = self.child.try_wait().ok().flatten();
-        }
-        self.status
+        self.wait_with(false)
     }
 
     /// Waits until it runs an interpreter, across any number of execs, or until `given_up` says
@@ -97,64 +109,39 @@ impl Launched {
         limit: Duration,
         given_up: impl Fn() -> bool,
     ) -> Result<Attached, Error> {
-        let pid = self.pid();
-        let start = Instant::now();
-        let mut python_seen = false;
-        let mut unnamed = None;
-        let mut fruitless: Option<(Instant, Option<Files>, Error)> = None;
+        let mut seeker = Seeker::new(self.pid());
         loop {
-            let files = files(pid);
-            // The same files are not read and parsed for every look.
-            let (at, tried) = match fruitless.take() {
-                Some((at, known, error)) if known == files && at.elapsed() < SAME_FILES => {
-                    (at, Err(error))
-                }
-                _ => (Instant::now(), attach::attach_once(pid)),
-            };
-            let error = match tried {
-                Ok(attached) if attached.is_named() => return Ok(attached),
-                Ok(attached) => {
-                    let since = *unnamed.get_or_insert_with(Instant::now);
-                    if since.elapsed() > attach::STARTING || given_up() {
-                        return Ok(attached);
-                    }
-                    thread::sleep(POLL);
-                    continue;
-                }
-                Err(error) => error,
-            };
-            if self.ended().is_some() {
-                // A program that ran Python and was too quick is another case than `ls`.
-                return Err(if python_seen {
-                    Error::Exited { pid }
-                } else {
-                    self.no_interpreter(start, "it has ended")
-                });
+            let given_up = given_up();
+            match seeker.look(!given_up) {
+                Ok(Some(attached)) => return Ok(attached),
+                Err(error) if self.ended().is_none() => return Err(error),
+                Ok(None) | Err(_) => {}
             }
-            match &error {
-                Error::NotReady { .. } | Error::NotProven { .. } => python_seen = true,
-                // An exec between two looks leaves nothing where the first look found something.
-                Error::NotPython { .. } | Error::Exited { .. } | Error::Read { .. } => {}
-                _ => return Err(error),
-            }
-            if given_up() || start.elapsed() > limit {
-                return Err(match error {
-                    Error::NotPython { why, .. } => self.no_interpreter(start, &why),
-                    error => error,
-                });
-            }
-            if matches!(error, Error::NotPython { .. }) {
-                fruitless = Some((at, files, error));
+            let ended = self.ended().is_some();
+            if ended || given_up || seeker.elapsed() > limit {
+                return Err(self.without_interpreter(seeker, ended));
             }
             thread::sleep(POLL);
         }
     }
 
-    fn no_interpreter(&self, start: Instant, why: &str) -> Error {
+    /// The error of a search that has found nothing until it was given up, or the program ended.
+    #[must_use]
+    pub fn without_interpreter(&self, mut seeker: Seeker, ended: bool) -> Error {
+        match (ended, seeker.last()) {
+            // A program that ran Python and was too quick is another case than `ls`.
+            (true, _) if seeker.python_seen() => Error::Exited { pid: self.pid() },
+            (true, _) => self.no_interpreter(&seeker, "it has ended"),
+            (false, Error::NotPython { why, .. }) => self.no_interpreter(&seeker, &why),
+            (false, error) => error,
+        }
+    }
+
+    fn no_interpreter(&self, seeker: &Seeker, why: &str) -> Error {
         Error::NoInterpreter {
             program: self.program.clone(),
             pid: self.pid(),
-            seconds: start.elapsed().as_secs().max(1),
+            seconds: seeker.elapsed().as_secs().max(1),
             why: why.to_owned(),
         }
     }
@@ -166,8 +153,12 @@ impl Launched {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> Option<ExitStatus> {
+        self.wait_with(true)
+    }
+
+    fn wait_with(&mut self, block: bool) -> Option<ExitStatus> {
         if self.status.is_none() {
-            self.status = self.child.wait().ok();
+            self.status = held::wait(self.pid(), block).ok().flatten();
         }
         self.status
     }
@@ -175,7 +166,7 @@ impl Launched {
     /// Whether what is sent to our process group reaches it too.
     #[must_use]
     pub fn is_in_our_group(&self) -> bool {
-        getpgid(Some(Pid::from_raw(self.pid()))) == Ok(getpgrp())
+        getpgid(Some(self.pid)) == Ok(getpgrp())
     }
 
     /// Waits until it ends, at most so long; how it ended.
@@ -190,9 +181,9 @@ impl Launched {
     /// Ends it: SIGTERM, and SIGKILL after two seconds.
     pub fn end(&mut self) -> Option<ExitStatus> {
         if self.ended().is_none() {
-            let _ = kill(Pid::from_raw(self.pid()), Signal::SIGTERM);
+            let _ = kill(self.pid, Signal::SIGTERM);
             if self.wait_for(TERM_LIMIT).is_none() {
-                let _ = self.child.kill();
+                let _ = kill(self.pid, Signal::SIGKILL);
             }
         }
         self.wait()
@@ -207,13 +198,22 @@ impl Drop for Launched {
     }
 }
 
-/// Which files a process maps: path and inode.
-type Files = Vec<(PathBuf, u64)>;
+/// The name of a command, and what starts it.
+fn prepared(command: &[OsString], stdout: Stdio) -> Result<(String, Command), Error> {
+    let Some((program, args)) = command.split_first() else {
+        return Err(Error::Usage("no command was given".to_owned()));
+    };
+    let name = program.to_string_lossy().into_owned();
+    let mut command = Command::new(program);
+    command.args(args).stdout(stdout);
+    Ok((name, command))
+}
 
-fn files(pid: i32) -> Option<Files> {
-    let maps = Maps::read(pid).ok()?;
-    let file = |file: &MappedFile| (file.path.clone(), file.inode);
-    Some(maps.files.iter().map(file).collect())
+fn cannot_start(program: &str, error: io::Error) -> Error {
+    Error::CannotStart {
+        program: program.to_owned(),
+        error,
+    }
 }
 
 /// The exit code that a shell would show: 128 + n for signal n.

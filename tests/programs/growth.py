@@ -84,7 +84,6 @@ def main(rounds, *works):
     zeros = os.open("/dev/zero", os.O_RDONLY)
     os.write(1, oracle.encode(oracle.message([])))
     if rounds:
-        until_watched()
         for _ in range(rounds):
             step(zeros, works)
     while not rounds and os.read(0, 1):
@@ -144,17 +143,8 @@ def execed():
     os.read(0, 1)
 
 
-def until_watched():
-    """Whoever launches this begins to watch when it runs already."""
-    watched = False
-    while not watched:
-        with open("/proc/self/status") as status:
-            watched = "TracerPid:\t0\n" not in status.read()
-
-
 def short():
     """Ends as soon as it has grown; what is freed last is gone when it does."""
-    until_watched()
     hold("stays", 32)
     bytearray(48 * MIB)
     hold("stays_too", 16)

@@ -30,8 +30,8 @@ pub(crate) use disguise::{
 pub(crate) use embed::{build_embed, embed_command};
 pub(crate) use interpreters::{Interpreter, Mode, interpreters, matrix};
 pub(crate) use recording::{
-    Recording, SPIN, any, collapsed, expected_stack, launch, launch_command, load, names,
-    names_of_made, report, seen, thread_name, wait_until,
+    Recording, SPIN, any, collapsed, expected_stack, grown_and_kept, launch, launch_command, load,
+    names, names_of_made, report, seen, sites, thread_name, wait_until,
 };
 pub(crate) use run::{Run, dump, onlooker, onlooker_command, run};
 pub(crate) use target::{Frame, Ready, Target, Thread, assert_stacks, frames_of};

@@ -236,3 +236,26 @@ pub(crate) fn names_of_made(tables: &Tables) -> Vec<u32> {
     }
     seen
 }
+
+/// The sites of a recording of growth, as JSON.
+pub(crate) fn sites(recording: &Path, by: &str) -> Vec<serde_json::Value> {
+    let report = run(onlooker_command()
+        .args(["report", "--sites", "-f", "json", "--by", by])
+        .arg(recording))
+    .success();
+    report.json()["sites"].as_array().expect("sites").clone()
+}
+
+/// Grown and kept bytes of a recording by function.
+pub(crate) fn grown_and_kept(recording: &Path) -> BTreeMap<String, (f64, f64)> {
+    let number = |site: &serde_json::Value, name: &str| site[name].as_f64().expect("a number");
+    let of = |site: &serde_json::Value| (number(site, "grown_bytes"), number(site, "kept_bytes"));
+    let named = |site: &serde_json::Value| {
+        (
+            // A thread without a Python frame has none.
+            site["function"].as_str().unwrap_or_default().to_owned(),
+            of(site),
+        )
+    };
+    sites(recording, "function").iter().map(named).collect()
+}

@@ -10,6 +10,7 @@ pub mod dwarf;
 mod find;
 mod known;
 mod scan;
+mod seek;
 mod version;
 
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ use crate::target::memory::TargetMemory;
 use crate::target::{self};
 use find::Candidate;
 pub use known::Known;
+pub use seek::Seeker;
 pub(crate) use version::writable_ranges;
 
 /// How long an interpreter that is just starting is waited for.

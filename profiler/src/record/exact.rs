@@ -8,10 +8,10 @@ use onlooker_recording::tables::Totals;
 use onlooker_recording::write::WriteError;
 use onlooker_unwinder::memory::RemoteAddr;
 
-use super::family::Newcomer;
 use super::recorder::Recorder;
 use super::rows::Weight;
-use super::standing::{Read, Standing, StopRecording};
+use super::standing::{Read, Sought, Standing, StopRecording, Subject};
+use super::watched::Watched;
 use crate::error::Error;
 use crate::stop::why::{GONE, LATER};
 use crate::stop::{Sleeper, Touch, Watch};
@@ -22,8 +22,8 @@ pub struct Exact(Standing);
 impl Exact {
     /// Records a process.
     #[must_use]
-    pub fn new(first: Newcomer, recorder: Recorder, rate_hz: f64) -> Self {
-        Self(Standing::new(first, recorder, rate_hz))
+    pub fn new(subject: Subject, recorder: Recorder, rate_hz: f64) -> Self {
+        Self(Standing::new(subject, recorder, rate_hz))
     }
 
     /// Records so many samples of a thread that stands still; whether it runs Python.
@@ -52,9 +52,9 @@ impl Exact {
         let weight = Weight::samples(beats as u64, reason);
         for tstate in tstates {
             let recorder = &mut self.0.recorder;
-            self.0
-                .watched
-                .exact(recorder, now, (*tstate, running), weight);
+            if let Some(watched) = self.0.program.watched() {
+                watched.exact(recorder, now, (*tstate, running), weight);
+            }
         }
     }
 
@@ -76,7 +76,9 @@ impl Exact {
             let Some(tstates) = self.0.of(sleeper.tid).cloned() else {
                 continue;
             };
-            let session = &mut self.0.watched.session;
+            let Some(Watched { session, .. }) = self.0.program.watched() else {
+                return;
+            };
             let own = tstates.into_iter();
             let own: Vec<_> = own
                 .filter(|t| session.os_thread_id(*t) == Some(sleeper.tid))
@@ -96,6 +98,10 @@ impl Exact {
 impl StopRecording for Exact {
     fn begin(&mut self) -> Result<(), Error> {
         self.0.scan()
+    }
+
+    fn without_interpreter(&mut self) -> Option<Sought> {
+        self.0.without_interpreter()
     }
 
     fn finish(self) -> Result<(Totals, u32), WriteError> {

@@ -14,12 +14,11 @@ use std::io;
 use std::mem;
 
 use super::clock::now_ns;
-use super::family::Newcomer;
 use super::looks::Looks;
 use super::pages::{Came, Look, Pages, page_bytes};
 use super::recorder::Recorder;
 use super::rows::Weight;
-use super::standing::{Read, Standing, StopRecording};
+use super::standing::{Read, Sought, Standing, StopRecording, Subject};
 use super::stop_costs::StopCosts;
 use crate::error::Error;
 use crate::stop::why::{GONE, LATER};
@@ -31,6 +30,8 @@ use crate::stop::{Sleeper, Touch, Watch};
 const END_AWAITED_NS: u64 = 1_000_000_000;
 /// The resident size is noted so often.
 const RSS_EVERY_NS: u64 = 100_000_000;
+/// While a program starts its interpreter is looked for at one fault in so many: 256 KiB.
+const SEEK_EVERY: u64 = 64;
 /// Records what the stop thread meets.
 pub struct Growth {
     standing: Standing,
@@ -43,8 +44,15 @@ pub struct Growth {
     /// Whether each beat takes time samples too.
     times: bool,
     rss_next_ns: u64,
-    /// Anonymous memory that was there when the events began, in bytes.
+    /// Whether the program was launched: it is watched from its beginning.
+    launched: bool,
+    /// Anonymous memory that was there when the events began, or when the interpreter was found, in
+    /// bytes.
     before: Option<u64>,
+    /// Faults since the interpreter of a program that starts was looked for.
+    unsought: u64,
+    /// Stops at which it was.
+    searches: StopCosts,
     costs: StopCosts,
     /// What is to be recorded once the thread goes on.
     pending: Vec<Pending>,
@@ -81,21 +89,24 @@ impl Growth {
     /// # Errors
     /// When the process is gone or its page map may not be read.
     pub fn new(
-        first: Newcomer,
+        subject: Subject,
         recorder: Recorder,
         rate_hz: f64,
         period: u64,
         times: bool,
     ) -> io::Result<Self> {
         Ok(Self {
-            pages: Pages::open(first.attached.pid)?,
-            standing: Standing::new(first, recorder, rate_hz),
+            pages: Pages::open(subject.pid())?,
+            launched: matches!(subject, Subject::Starting(..)),
+            standing: Standing::new(subject, recorder, rate_hz),
             period,
             huge: false,
             times,
             looks: Looks::default(),
             rss_next_ns: 0,
             before: None,
+            unsought: 0,
+            searches: StopCosts::default(),
             costs: StopCosts::default(),
             pending: Vec::new(),
             since_ns: None,
@@ -104,6 +115,10 @@ impl Growth {
 
     /// Reads the stack of a thread that stands still, for these faults; whether it runs Python.
     fn observe(&mut self, tid: i32, events: &[Touch], reason: Option<&'static str>) -> bool {
+        if !self.standing.is_attached() {
+            self.seek(events);
+            return self.standing.is_attached() || self.standing.is_starting();
+        }
         let tstates = match self.standing.read(tid) {
             Read::Stacks(tstates) => tstates,
             Read::NotPython => return false,
@@ -126,9 +141,33 @@ impl Growth {
         true
     }
 
+    /// Looks for the interpreter of a program that starts, while its thread stands still: so none of its
+    /// code runs unseen. What has come in until it is found belongs to no site.
+    fn seek(&mut self, events: &[Touch]) {
+        let period = self.period;
+        let faults = |touch: &Touch| {
+            if touch.faults == 0 {
+                period
+            } else {
+                touch.faults
+            }
+        };
+        self.unsought += events.iter().map(faults).sum::<u64>();
+        if self.unsought < SEEK_EVERY {
+            return;
+        }
+        self.unsought = 0;
+        if self.standing.seek() {
+            self.begins();
+        }
+        if let Some(since_ns) = self.since_ns.take() {
+            self.searches.add(now_ns().saturating_sub(since_ns));
+        }
+    }
+
     /// The one thread state that runs, where a thread has several: memory is counted once.
-    fn current(&self, tstates: &[RemoteAddr]) -> Option<RemoteAddr> {
-        let stacks = self.standing.watched.session.stacks();
+    fn current(&mut self, tstates: &[RemoteAddr]) -> Option<RemoteAddr> {
+        let stacks = self.standing.program.watched()?.session.stacks();
         let own = stacks.filter(|stack| tstates.contains(&stack.tstate));
         own.max_by_key(|stack| (stack.owns_gil, !stack.frames().is_empty()))
             .map(|stack| stack.tstate)
@@ -176,31 +215,39 @@ impl Growth {
         let now = self.standing.now();
         let running = self.standing.knows(who.tid);
         let recorder = &mut self.standing.recorder;
-        let watched = &mut self.standing.watched;
-        watched.exact(recorder, now, (who.tstate, running), weight);
+        if let Some(watched) = self.standing.program.watched() {
+            watched.exact(recorder, now, (who.tstate, running), weight);
+        }
     }
 
     /// Looks at all pages at once. `ends`: the interpreter begins to end, and has freed nothing.
     fn look_at_all(&mut self, ends: bool) {
         let look = self.pages.look_at_all();
         // What an interpreter frees at its end counts as kept.
-        if ends || !self.standing.watched.session.is_ending() {
+        if ends || !self.is_ending() {
             self.take_in(look);
         }
         self.note_rss(self.standing.now());
     }
 
+    /// Whether the interpreter has begun to end.
+    fn is_ending(&mut self) -> bool {
+        let watched = self.standing.program.watched();
+        watched.is_some_and(|watched| watched.session.is_ending())
+    }
+
     fn take_in(&mut self, look: Look) {
-        let size = Size::of(self.standing.watched.session.pid);
+        let size = Size::of(self.standing.pid);
         self.pages.forget(look, size.map(|size| size.anonymous));
     }
 
     fn note_rss(&mut self, now: u64) {
         self.rss_next_ns = now + RSS_EVERY_NS;
-        let pid = self.standing.watched.session.pid;
-        if let Some(Size { resident, .. }) = Size::of(pid) {
-            let recorder = &mut self.standing.recorder;
-            self.standing.watched.rss(recorder, now, resident);
+        let recorder = &mut self.standing.recorder;
+        if let Some(watched) = self.standing.program.watched()
+            && let Some(Size { resident, .. }) = Size::of(watched.pid())
+        {
+            watched.rss(recorder, now, resident);
         }
     }
 }
@@ -210,6 +257,10 @@ impl StopRecording for Growth {
         self.standing.scan()?;
         self.note_rss(self.standing.now());
         Ok(())
+    }
+
+    fn without_interpreter(&mut self) -> Option<Sought> {
+        self.standing.without_interpreter()
     }
 
     fn finish(mut self) -> Result<(Totals, u32), WriteError> {
@@ -224,9 +275,17 @@ impl StopRecording for Growth {
     fn said(&self) -> Vec<String> {
         let mut said = self.standing.said();
         said.extend(self.costs.said());
+        said.extend(self.searches.said().map(|stops| {
+            format!("its interpreter was looked for while it started, which took {stops}")
+        }));
+        let since = if self.launched {
+            "its interpreter was there"
+        } else {
+            "it was watched"
+        };
         said.extend(self.before.map(|before| {
             let before = bytes(before as f64);
-            format!("{before} of memory came in before it was watched and belongs to no site")
+            format!("{before} of memory came in before {since} and belongs to no site")
         }));
         said
     }
@@ -234,8 +293,11 @@ impl StopRecording for Growth {
 
 impl Watch for Growth {
     fn begins(&mut self) {
-        let size = Size::of(self.standing.watched.session.pid);
-        self.before = size.map(|size| size.anonymous);
+        if self.standing.is_attached()
+            && let Some(Size { anonymous, .. }) = Size::of(self.standing.pid)
+        {
+            *self.before.get_or_insert(0) += anonymous;
+        }
     }
 
     fn stopped(&mut self, tid: i32, events: &[Touch], since_ns: Option<u64>) -> bool {
@@ -268,9 +330,11 @@ impl Watch for Growth {
     }
 
     fn awaits(&mut self) -> Option<u64> {
-        let awaited = self.standing.is_attached() && self.standing.now() < END_AWAITED_NS;
-        let word = self.standing.watched.session.end_word();
-        word.filter(|_| awaited).map(|at| at.0)
+        if self.standing.attached_for() > END_AWAITED_NS {
+            return None;
+        }
+        let watched = self.standing.program.watched()?;
+        watched.session.end_word().map(|at| at.0)
     }
 
     fn written(&mut self) {
@@ -280,7 +344,7 @@ impl Watch for Growth {
     fn idle(&mut self) -> bool {
         let now = self.standing.now();
         if let Some(look) = self.looks.go_on(&self.pages, now)
-            && !self.standing.watched.session.is_ending()
+            && !self.is_ending()
         {
             self.take_in(look);
         }
@@ -317,20 +381,29 @@ impl Watch for Growth {
             }
         }
         let now = self.standing.now();
-        if self.standing.is_attached() {
-            if self.times {
-                let recorder = &mut self.standing.recorder;
-                // A process that cannot be read any more ends soon.
-                let _ = self.standing.watched.sample(recorder, now);
+        let recorder = &mut self.standing.recorder;
+        let attached = match self.standing.program.watched() {
+            Some(watched) => {
+                if self.times {
+                    // A process that cannot be read any more ends soon.
+                    let _ = watched.sample(recorder, now);
+                }
+                self.looks.begin(now);
+                true
             }
-            self.looks.begin(now);
-        }
+            None => false,
+        };
         if now >= self.rss_next_ns {
             self.note_rss(now);
         }
         let gone = self.pages.take_gone();
         self.standing.recorder.gone(gone);
-        self.standing.beat(late)
+        let go_on = self.standing.beat(late);
+        if !attached {
+            // It may have been found.
+            self.begins();
+        }
+        go_on
     }
 
     fn wants(&mut self, tid: i32) -> bool {
@@ -338,7 +411,7 @@ impl Watch for Growth {
     }
 
     fn exec(&mut self) {
-        self.pages.begin_again(self.standing.watched.session.pid);
+        self.pages.begin_again(self.standing.pid);
         self.looks = Looks::default();
         self.standing.exec();
     }

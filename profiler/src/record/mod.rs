@@ -23,7 +23,6 @@ mod queue;
 #[cfg(test)]
 mod queue_tests;
 mod recorder;
-mod renewal;
 mod rows;
 pub mod run;
 pub mod standing;

@@ -9,6 +9,7 @@ use super::{Watch, signal, why};
 use crate::error::Error;
 use crate::sys::perf::{Kind, Record, Touch};
 use crate::sys::ptrace::{self, Stop};
+use crate::sys::urgent;
 
 impl Worker {
     /// Looks at a thread that stands still, and lets it go on.
@@ -21,6 +22,7 @@ impl Worker {
                     pass_on(stop);
                     return Ok(());
                 }
+                self.await_write(watch);
                 // A thread that is gone (killed while it was stopped) cannot be told to go on.
                 let _ = ptrace::go_on(tid, 0);
                 let took = start.elapsed().as_nanos();
@@ -29,6 +31,7 @@ impl Worker {
                     tracee.went_on(huge);
                     tracee.stop_took(u64::try_from(took).unwrap_or(u64::MAX));
                 }
+                self.go_near();
                 Ok(())
             }
             (libc::PTRACE_EVENT_STOP, signal)
@@ -79,6 +82,10 @@ impl Worker {
                 _ => return false,
             },
         };
+        if let Some(record) = records.last() {
+            tracee.noted(record);
+            self.met_on = Some(record.cpu);
+        }
         let by_event = fd == tracee.event.fd();
         let mut missing = no_room;
         if by_event {
@@ -124,6 +131,17 @@ impl Worker {
             watch.lost(tid, missing, why::BUFFER);
         }
         true
+    }
+
+    /// Goes to the CPU of the thread that was stopped, where that is worth it.
+    fn go_near(&mut self) {
+        let met_on = self.met_on.take().filter(|_| self.urgency.is_urgent());
+        if let Some((cpu, own)) = met_on.zip(urgent::cpu())
+            && self.nearby.met(cpu, own)
+        {
+            // Where it may not run it stays.
+            let _ = urgent::move_to(cpu);
+        }
     }
 
     /// Takes in what happened to a thread in the kernel.

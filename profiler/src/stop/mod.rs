@@ -24,9 +24,11 @@ mod beats;
 mod door;
 mod jitter;
 mod meet;
+mod nearby;
 mod pace;
 mod pause;
 mod refuse;
+mod repeats;
 mod seize;
 mod signal;
 mod tracees;
@@ -92,7 +94,7 @@ pub trait Watch {
     }
 
     /// The word of eight bytes whose next writer, the main thread, is to be told to
-    /// [`written`](Self::written). Asked at the start and at each beat.
+    /// [`written`](Self::written). Asked at the start, at each beat and at each stop.
     fn awaits(&mut self) -> Option<u64> {
         None
     }

@@ -12,7 +12,8 @@ use super::asleep::{Sleep, Sleeper};
 use super::door::Doors;
 use super::jitter::Jitter;
 use super::pace::Pace;
-use crate::sys::perf::{Event, KernelEvent, Kind, Touch};
+use super::repeats::Repeats;
+use crate::sys::perf::{Event, KernelEvent, Kind, Record, Touch};
 
 /// A thread that runs no Python has its events turned off. It may be about to: they are turned on
 /// again so soon, each time later up to the last.
@@ -39,6 +40,7 @@ pub(super) struct Tracee {
     jitter: Jitter,
     /// Decides how many page faults pass until then, where they may bring in huge pages.
     pace: Option<Pace>,
+    repeats: Repeats,
     /// Periods until its next stop.
     pub(super) beats: usize,
     /// Periods between two of its events in the kernel.
@@ -119,6 +121,12 @@ impl Tracee {
         let _ = period.map(|period| self.event.set_period(period));
     }
 
+    /// It is stopped for this event.
+    pub(super) fn noted(&mut self, record: &Record) {
+        let period = self.repeats.noted(record);
+        let _ = period.map(|period| self.event.set_period(period));
+    }
+
     /// A beat on our side.
     pub(super) fn beat(&mut self) {
         let period = self.pace.as_mut().and_then(Pace::at_rest);
@@ -190,6 +198,7 @@ impl Tracees {
             owed: Vec::new(),
             jitter: Jitter::new(tid),
             pace: pace(plan),
+            repeats: Repeats::of(plan.kind),
             beats,
             kernel_beats: beats,
             stop_ns: 0,

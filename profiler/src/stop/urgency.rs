@@ -44,6 +44,11 @@ impl Urgency {
         }
     }
 
+    /// Whether the calling thread goes before all others.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.share.urgent
+    }
+
     /// To be called again and again; does something once in a window.
     pub(super) fn look(&mut self) {
         let passed = self.looked.elapsed();

@@ -11,6 +11,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::beats::Beats;
 use super::meet::pass_on;
+use super::nearby::Nearby;
 use super::tracees::{Tracee, Tracees};
 use super::urgency::Urgency;
 use super::{Ended, Plan, Request, Sleeper, Watch, signal, why};
@@ -35,7 +36,10 @@ pub(super) struct Worker {
     pub(super) plan: Plan,
     pub(super) signal: i32,
     pub(super) tracees: Tracees,
-    urgency: Urgency,
+    pub(super) urgency: Urgency,
+    pub(super) nearby: Nearby,
+    /// The CPU of the thread that was stopped last by its event.
+    pub(super) met_on: Option<u32>,
     pub(super) epoll: Epoll,
     stops: SignalFd,
     beats: Beats,
@@ -80,6 +84,8 @@ impl Worker {
             signal,
             tracees: Tracees::default(),
             urgency: Urgency::new(),
+            nearby: Nearby::new(),
+            met_on: None,
             epoll,
             stops,
             beats,
@@ -175,7 +181,7 @@ impl Worker {
         Ok(count)
     }
 
-    fn await_write<W: Watch>(&mut self, watch: &mut W) {
+    pub(super) fn await_write<W: Watch>(&mut self, watch: &mut W) {
         let pid = self.plan.pid;
         if let Some(main) = self.tracees.by_tid.get_mut(&pid) {
             main.await_write(pid, watch.awaits(), self.signal);

@@ -8,6 +8,7 @@
 #![allow(unsafe_code, reason = "the one module that may; see above")]
 
 mod fault;
+pub mod held;
 pub mod map;
 pub mod pagemap;
 pub mod perf;

@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 
 use perf_event_open_sys::bindings::{
     HW_BREAKPOINT_W, HW_BREAKPOINT_X, PERF_COUNT_SW_PAGE_FAULTS, PERF_COUNT_SW_TASK_CLOCK,
-    PERF_FLAG_FD_CLOEXEC, PERF_SAMPLE_ADDR, PERF_SAMPLE_PHYS_ADDR, PERF_SAMPLE_READ,
-    PERF_SAMPLE_REGS_USER, PERF_SAMPLE_TIME, PERF_TYPE_BREAKPOINT, PERF_TYPE_SOFTWARE,
-    perf_event_attr,
+    PERF_FLAG_FD_CLOEXEC, PERF_SAMPLE_ADDR, PERF_SAMPLE_CPU, PERF_SAMPLE_PHYS_ADDR,
+    PERF_SAMPLE_READ, PERF_SAMPLE_REGS_USER, PERF_SAMPLE_TIME, PERF_TYPE_BREAKPOINT,
+    PERF_TYPE_SOFTWARE, perf_event_attr,
 };
 use perf_event_open_sys::{ioctls, perf_event_open};
 
@@ -86,6 +86,7 @@ impl Kind {
         };
         let noted = PERF_SAMPLE_TIME
             | PERF_SAMPLE_ADDR
+            | PERF_SAMPLE_CPU
             | PERF_SAMPLE_READ
             | PERF_SAMPLE_REGS_USER
             | PERF_SAMPLE_PHYS_ADDR;

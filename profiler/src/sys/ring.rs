@@ -15,8 +15,8 @@ use super::ptrace::Registers;
 /// r12 – r15 20 – 23. The kernel writes them in this order.
 pub(super) const REGISTERS: u64 = 0x00f0_01fa;
 const COUNT: usize = REGISTERS.count_ones() as usize;
-/// Header, time, address, count, ABI, registers, address in memory.
-const RECORD_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 8 * COUNT + 8;
+/// Header, time, address, CPU, count, ABI, registers, address in memory.
+const RECORD_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 8 + 8 * COUNT + 8;
 
 /// Header, id of the event, how many.
 const LOST_BYTES: u64 = 8 + 8 + 8;
@@ -44,6 +44,8 @@ pub struct Touch {
 pub struct Record {
     /// When, by CLOCK_MONOTONIC.
     pub time_ns: u64,
+    /// On which CPU.
+    pub cpu: u32,
     /// What was touched.
     pub touch: Touch,
     /// Where the thread was in user mode, or had left it.
@@ -104,17 +106,18 @@ impl Ring {
             if header as u32 == PERF_RECORD_SAMPLE && size == RECORD_BYTES as u64 {
                 let mut words = [0; COUNT];
                 for (i, word) in words.iter_mut().enumerate() {
-                    *word = self.word(40 + 8 * i as u64);
+                    *word = self.word(48 + 8 * i as u64);
                 }
                 let [bx, dx, si, di, bp, sp, ip, r12, r13, r14, r15] = words;
-                let count = self.word(24);
+                let count = self.word(32);
                 let before = self.counted.replace(count);
                 let faults = before.map_or(0, |before| count.saturating_sub(before));
                 each(Record {
                     time_ns: self.word(8),
+                    cpu: self.word(24) as u32,
                     touch: Touch {
                         addr: self.word(16),
-                        was_there: self.word(40 + 8 * COUNT as u64) != 0,
+                        was_there: self.word(48 + 8 * COUNT as u64) != 0,
                         faults,
                     },
                     registers: Registers {

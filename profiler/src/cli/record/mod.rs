@@ -21,9 +21,11 @@ use crate::launch::{self, Launched, START_LIMIT};
 use crate::record::family::Newcomer;
 use crate::record::kin::Orphans;
 use crate::record::run::{self, Ended, Surroundings};
+use crate::record::standing::Subject;
 use finish::finish;
 use plan::Plan;
 use spool::{Spool, Spooled};
+use stopping::Starting;
 
 /// Where it is not sure that a program was interrupted too, it has so long to end by itself.
 const CLEAN_UP: Duration = Duration::from_secs(5);
@@ -49,12 +51,16 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
                 })?;
                 orphans = Some(adopted);
             }
-            let child = launched.insert(Launched::start(&args.command, stdout)?);
+            let child = launched.insert(if plan.begins_with_program() {
+                Launched::hold(&args.command, stdout)?
+            } else {
+                Launched::start(&args.command, stdout)?
+            });
             if args.keep {
                 child.keep_running();
             }
             // With subprocesses the program may be anything: whoever is Python is found.
-            let first = if plan.settings.subprocesses {
+            let first = if plan.settings.subprocesses || plan.begins_with_program() {
                 None
             } else {
                 let attached = child.attach(START_LIMIT, || stop.asked());
@@ -63,8 +69,10 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
                 }
                 Some(attached?)
             };
-            // From here on an error, a full disk or a panic leaves the program running.
-            child.keep_running();
+            if !plan.begins_with_program() {
+                // From here on an error, a full disk or a panic leaves the program running.
+                child.keep_running();
+            }
             (child.pid(), first)
         }
     };
@@ -73,17 +81,23 @@ pub(super) fn run(args: &RecordArgs) -> Result<u8, Error> {
         crate::stop::prepare(root)?;
     }
     let spool = Spool::create(&plan, root, args)?;
-    let (spool, ended) = match first {
-        Some(first) if plan.stops.is_some() => stopping::sample(&plan, first, spool, &stop)?,
-        first => {
-            let watched = Root {
-                pid: root,
-                first,
-                orphans,
-            };
-            let (spool, ended) = sample(&plan, watched, spool, launched.as_mut(), &stop)?;
-            (spool, Ok(ended))
-        }
+    let (spool, ended) = if plan.stops.is_some() {
+        let (starting, subject) = match (first, launched.as_mut()) {
+            (Some(first), _) => (None, Subject::Running(Box::new(first))),
+            (None, launched) => match launched.map(Starting::new) {
+                Some((starting, subject)) => (Some(starting), subject),
+                None => return Err(Error::NoPython { pid: root }),
+            },
+        };
+        stopping::sample(&plan, subject, starting, spool, &stop)?
+    } else {
+        let watched = Root {
+            pid: root,
+            first,
+            orphans,
+        };
+        let (spool, ended) = sample(&plan, watched, spool, launched.as_mut(), &stop)?;
+        (spool, Ok(ended))
     };
     let mut status = None;
     // Where we fail, the program runs on.

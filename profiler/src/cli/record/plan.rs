@@ -44,6 +44,11 @@ pub(super) enum Stops {
 const RATE_HZ: f64 = 100.0;
 
 impl Plan {
+    /// Whether a program that is launched is watched from its first instruction on.
+    pub(super) fn begins_with_program(&self) -> bool {
+        matches!(self.stops, Some(Stops::Growth { .. }))
+    }
+
     /// Checks everything that can be checked before the work starts.
     pub(super) fn new(args: &RecordArgs) -> Result<Self, Error> {
         refuse(args.foreign.given())?;
