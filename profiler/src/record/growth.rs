@@ -169,7 +169,7 @@ impl Growth {
     fn current(&mut self, tstates: &[RemoteAddr]) -> Option<RemoteAddr> {
         let stacks = self.standing.program.watched()?.session.stacks();
         let own = stacks.filter(|stack| tstates.contains(&stack.tstate));
-        own.max_by_key(|stack| (stack.owns_gil, !stack.frames().is_empty()))
+        own.max_by_key(|stack| (!stack.waits, stack.owns_gil, !stack.frames().is_empty()))
             .map(|stack| stack.tstate)
     }
 
