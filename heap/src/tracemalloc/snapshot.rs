@@ -180,34 +180,31 @@ impl<M: ReadMemory> Reader<'_, M> {
             let what = "table of one domain";
             return Err(Error::Invalid { what, addr });
         }
-        let mut entries = first.entries;
-        let mut blocks = Vec::with_capacity(entries.len());
-        traces(self.memory, &mut entries, |entry, trace| {
-            blocks.push((*entry, trace));
+        let mut blocks = Vec::with_capacity(first.entries.len());
+        traces(self.memory, &first.entries, |index, trace| {
+            blocks.push((index, trace));
         })?;
-        drop(entries);
         let (_, second, after) = self.walk(addr, Hash::Pointer)?;
-        let alive: FxHashSet<_> = second.entries.iter().map(Entry::identity).collect();
+        let (stayed, count) = table::in_both(&first.entries, &second.entries);
         let max_bytes = self.quality.before.max_block_bytes();
         let (quality, by_traceback) = (&mut self.quality, &mut self.by_traceback);
-        let mut stayed = 0;
-        for (entry, trace) in &blocks {
-            if !alive.contains(&entry.identity()) {
-                quality.gone += 1;
+        quality.gone += first.entries.len() as u64 - count;
+        quality.new += (second.entries.len() as u64).saturating_sub(count);
+        for (index, trace) in &blocks {
+            if !stayed.get(*index) {
                 continue;
             }
-            stayed += 1;
             let Some((bytes, traceback)) = trace.filter(|(bytes, _)| *bytes <= max_bytes) else {
                 quality.stale += 1;
                 continue;
             };
             // In 3.8 the domain is in the key, later it is that of the table.
-            let key = (domain | entry.domain, traceback.0);
+            let of = domain | first.entries[*index as usize].domain;
+            let key = (of, traceback.0);
             let sum = by_traceback.entry(key).or_default();
             sum.0 += 1;
             sum.1 = sum.1.saturating_add(bytes);
         }
-        quality.new += (alive.len() as u64).saturating_sub(stayed);
         quality.entries_before += before.entries;
         quality.entries_after += after.entries;
         quality.torn_buckets += first.torn_buckets.max(second.torn_buckets);
@@ -252,30 +249,29 @@ impl<M: ReadMemory> Reader<'_, M> {
     }
 }
 
-/// Hands each entry's trace to `take`: bytes and traceback, or `None` where it is gone.
+/// Hands each entry's trace to `take` with the entry's place: bytes and traceback, or `None` where
+/// it is gone.
 fn traces<M: ReadMemory>(
     memory: &mut M,
-    entries: &mut [Entry],
-    mut take: impl FnMut(&Entry, Option<(u64, RemoteAddr)>),
+    entries: &[Entry],
+    mut take: impl FnMut(u32, Option<(u64, RemoteAddr)>),
 ) -> Result<(), ReadError> {
-    let addr = |entry: &Entry| match entry.value {
-        Value::At(addr) => addr,
-        Value::Trace { .. } => RemoteAddr::NULL,
-    };
-    entries.sort_unstable_by_key(addr);
-    let inline = entries.partition_point(|entry| addr(entry).is_null());
-    let (inline, pointed) = entries.split_at(inline);
-    for entry in inline {
-        let Value::Trace { bytes, traceback } = entry.value else {
-            take(entry, None);
-            continue;
-        };
-        let there = traceback.is_plausible_pointer();
-        take(entry, there.then_some((bytes, traceback)));
+    // Where traces are, and the places of their entries.
+    let mut pointed: Vec<(u64, u32)> = Vec::new();
+    for (index, entry) in (0..).zip(entries) {
+        match entry.value {
+            Value::At(RemoteAddr::NULL) => take(index, None),
+            Value::At(addr) => pointed.push((addr.0, index)),
+            Value::Trace { bytes, traceback } => {
+                let there = traceback.is_plausible_pointer();
+                take(index, there.then_some((bytes, traceback)));
+            }
+        }
     }
+    pointed.sort_unstable();
     let pieces: Vec<Piece> = pointed
         .iter()
-        .map(|entry| Piece::new(addr(entry).0, TRACE_BYTES as u32))
+        .map(|(addr, _)| Piece::new(*addr, TRACE_BYTES as u32))
         .collect();
     gather(memory, &pieces, |i, bytes| {
         let trace = bytes.and_then(|bytes| {
@@ -285,7 +281,7 @@ fn traces<M: ReadMemory>(
                 .is_plausible_pointer()
                 .then_some((size, traceback))
         });
-        take(&pointed[i], trace);
+        take(pointed[i].1, trace);
     })
 }
 
@@ -295,10 +291,10 @@ pub(super) fn are_traces<M: ReadMemory>(
     format: &Format,
     entries: &[Entry],
 ) -> Result<bool, ReadError> {
-    let mut some = entries[..entries.len().min(SAMPLE)].to_vec();
+    let some = &entries[..entries.len().min(SAMPLE)];
     let mut tracebacks = Vec::new();
     let mut all = true;
-    traces(memory, &mut some, |_, trace| match trace {
+    traces(memory, some, |_, trace| match trace {
         Some((_, traceback)) => tracebacks.push(traceback.0),
         None => all = false,
     })?;

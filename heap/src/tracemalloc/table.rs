@@ -7,10 +7,13 @@
 
 use onlooker_unwinder::memory::{ReadError, ReadMemory, RemoteAddr, u32_at, u64_at};
 
+use rustc_hash::FxHashSet;
+
 use super::layout::{
     DATA_BYTES_38, ENTRY_HASH, ENTRY_KEY, ENTRY_NEXT, EntryLayout, FUNCTIONS_38, FUNCTIONS_39,
     Format, KEY_BYTES_38, MIN_BUCKETS, TRACE_BYTES,
 };
+use crate::bits::Bits;
 use crate::gather::{Piece, gather};
 
 /// More are no table: their array alone would take 8 GiB.
@@ -96,6 +99,11 @@ impl Header {
         (self.array, self.buckets) == (other.array, other.buckets)
     }
 
+    /// The bucket of what has this hash.
+    fn bucket(&self, hash: u64) -> u64 {
+        hash & (self.buckets - 1)
+    }
+
     fn entry_bytes(&self) -> u32 {
         let value = match self.entry {
             EntryLayout::Pointers => 8,
@@ -144,21 +152,63 @@ pub(super) enum Value {
 /// One entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// The number of its bucket.
-    bucket: u64,
+    /// Where it is.
+    at: u64,
     /// Its key.
     pub(super) key: u64,
     /// The domain in the key (3.8), else 0.
     pub(super) domain: u32,
+    /// How many entries come before it in its chain.
+    level: u32,
     /// Its value.
     pub(super) value: Value,
 }
 
 impl Entry {
     /// What is the same as long as the block lives.
-    pub(super) fn identity(&self) -> (u64, u32, Value) {
+    fn identity(&self) -> (u64, u32, Value) {
         (self.key, self.domain, self.value)
     }
+
+    /// Its place in a walk, which goes by level and there by address.
+    fn place(&self) -> (u32, u64) {
+        (self.level, self.at)
+    }
+}
+
+/// Which of the entries of a walk another one met too, by their place in `first`; and how many they
+/// are. Both have most of them in the same order: what is not where it was is looked for among
+/// all of the other walk that is not either.
+pub(super) fn in_both(first: &[Entry], second: &[Entry]) -> (Bits, u64) {
+    let mut both = Bits::none_of(first.len());
+    let mut count = 0;
+    let (mut moved, mut others) = (Vec::new(), FxHashSet::default());
+    let (mut one, mut other) = (0, 0);
+    while let (Some(here), Some(there)) = (first.get(one), second.get(other)) {
+        let order = here.place().cmp(&there.place());
+        if order.is_eq() && here.identity() == there.identity() {
+            both.set(one as u32);
+            count += 1;
+        } else {
+            if order.is_le() {
+                moved.push(one);
+            }
+            if order.is_ge() {
+                others.insert(there.identity());
+            }
+        }
+        one += usize::from(order.is_le());
+        other += usize::from(order.is_ge());
+    }
+    moved.extend(one..first.len());
+    others.extend(second[other..].iter().map(Entry::identity));
+    for index in moved {
+        if others.contains(&first[index].identity()) {
+            both.set(index as u32);
+            count += 1;
+        }
+    }
+    (both, count)
 }
 
 /// All entries of a table.
@@ -230,7 +280,7 @@ impl Walker<'_> {
         // Half of the buckets have an entry at most; whatever has more goes round in circles.
         let most = self.header.buckets as usize;
         let longest = self.header.buckets.min(MAX_CHAIN);
-        for _ in 0..longest {
+        for level in 0..longest as u32 {
             if frontier.is_empty() {
                 return Ok(());
             }
@@ -243,7 +293,9 @@ impl Walker<'_> {
             gather(memory, &pieces, |i, bytes| {
                 let bucket = frontier[i].bucket;
                 let room = self.entries.len() < most;
-                let entry = bytes.filter(|_| room).and_then(|b| self.entry(b, bucket));
+                let entry = bytes
+                    .filter(|_| room)
+                    .and_then(|b| self.entry(b, frontier[i], level));
                 let Some((entry, following)) = entry else {
                     self.torn.push(bucket);
                     return;
@@ -260,8 +312,9 @@ impl Walker<'_> {
         Ok(())
     }
 
-    /// The entry in `bytes` and the address of the next one; `None` when it is not of `bucket`.
-    fn entry(&self, bytes: &[u8], bucket: u64) -> Option<(Entry, u64)> {
+    /// The entry in `bytes` and the address of the next one; `None` when it is not of the bucket
+    /// that `step` comes from.
+    fn entry(&self, bytes: &[u8], step: Step, level: u32) -> Option<(Entry, u64)> {
         let next = u64_at(bytes, ENTRY_NEXT)?;
         let stored = u64_at(bytes, ENTRY_HASH)?;
         let key = u64_at(bytes, ENTRY_KEY)?;
@@ -272,7 +325,7 @@ impl Walker<'_> {
         };
         let sane = (next == 0 || RemoteAddr(next).is_plausible_pointer())
             && stored == self.hash.of(key, domain)
-            && stored & (self.header.buckets - 1) == bucket;
+            && self.header.bucket(stored) == step.bucket;
         let first = u64_at(bytes, self.header.value)?;
         let value = match self.header.entry {
             EntryLayout::Pointers => Value::At(RemoteAddr(first)),
@@ -282,9 +335,10 @@ impl Walker<'_> {
             },
         };
         let entry = Entry {
-            bucket,
+            at: step.addr,
             key,
             domain,
+            level,
             value,
         };
         sane.then_some((entry, next))
@@ -295,9 +349,11 @@ impl Walker<'_> {
         self.torn.sort_unstable();
         self.torn.dedup();
         if !self.torn.is_empty() {
-            let torn = &self.torn;
-            self.entries
-                .retain(|entry| torn.binary_search(&entry.bucket).is_err());
+            let (torn, header, hash) = (&self.torn, self.header, self.hash);
+            self.entries.retain(|entry| {
+                let bucket = header.bucket(hash.of(entry.key, entry.domain));
+                torn.binary_search(&bucket).is_err()
+            });
         }
     }
 }
@@ -350,4 +406,53 @@ fn heads_of<M: ReadMemory>(
         }
     })?;
     Ok(steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Entries with these levels, addresses and keys.
+    fn walked(places: &[(u32, u64, u64)]) -> Vec<Entry> {
+        let entries = places.iter().map(|(level, at, key)| Entry {
+            at: *at,
+            key: *key,
+            domain: 0,
+            level: *level,
+            value: Value::At(RemoteAddr(key * 16)),
+        });
+        entries.collect()
+    }
+
+    proptest! {
+        /// Whatever came, went, has another place, or stands in no order at all.
+        #[test]
+        fn what_both_walks_met_is_told(
+            mut first in prop::collection::vec((0_u32..3, 0_u64..40, 0_u64..40), 0..40),
+            mut second in prop::collection::vec((0_u32..3, 0_u64..40, 0_u64..40), 0..40),
+            same in 0_usize..40,
+            sorted in any::<bool>(),
+        ) {
+            second.splice(..0, first.iter().take(same).copied());
+            for walk in [&mut first, &mut second] {
+                // A key is met once.
+                let mut keys = HashSet::new();
+                walk.retain(|(_, _, key)| keys.insert(*key));
+                if sorted {
+                    walk.sort_unstable();
+                }
+            }
+            let (both, count) = in_both(&walked(&first), &walked(&second));
+            let there: HashSet<u64> = second.iter().map(|(_, _, key)| *key).collect();
+            let expected: Vec<bool> =
+                first.iter().map(|(_, _, key)| there.contains(key)).collect();
+            let told: Vec<bool> = (0..first.len() as u32).map(|index| both.get(index)).collect();
+            prop_assert_eq!(count, expected.iter().filter(|there| **there).count() as u64);
+            prop_assert_eq!(told, expected);
+        }
+    }
 }

@@ -8,6 +8,7 @@ use onlooker_unwinder::memory::{ReadError, ReadMemory, RemoteAddr, Segment};
 use super::choose::{self, Run, choose};
 use super::mappings::{self, Kind, Mapping};
 use super::parallel;
+use crate::sys::huge;
 use crate::target::memory::FileMemory;
 use crate::target::pagemap::{PageMap, Runs};
 
@@ -78,9 +79,8 @@ impl Prepared {
         let resident: u64 = wanted.map(|m| m.resident_bytes).sum();
         let bytes = resident + resident / HEADROOM + HEADROOM_BYTES;
         let bytes = bytes.min(limits.max_bytes);
-        // Not zeros: these would be pages that do not exist yet.
         Ok(Self {
-            buffer: vec![0xff; (bytes + PAGE_BYTES) as usize],
+            buffer: huge::touched((bytes + PAGE_BYTES) as usize),
             limits,
         })
     }

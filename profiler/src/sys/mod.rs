@@ -1,6 +1,6 @@
 //! What the kernel offers and no crate wraps safely: perf events that send signals, and the
 //! parts of ptrace that a profiler needs and a debugger's crate leaves out. And files that are mapped,
-//! which no crate can make safe.
+//! which no crate can make safe, and buffers in huge pages.
 //!
 //! The only unsafe code of the project. Every function here is safe to call: what may go wrong
 //! is an [`io::Error`], and no function hands out memory that it does not own.
@@ -9,6 +9,7 @@
 
 mod fault;
 pub mod held;
+pub mod huge;
 pub mod map;
 pub mod pagemap;
 pub mod perf;
