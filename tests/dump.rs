@@ -107,6 +107,45 @@ fn named_threads_and_sub_interpreters() {
     });
 }
 
+/// How much is shown of a name; one that has no character has this one.
+fn shown(name: &str) -> String {
+    const MOST: usize = 16_383;
+    match name.chars().count() {
+        0 => "<empty>".to_owned(),
+        1..=MOST => name.to_owned(),
+        _ => name.chars().take(MOST).chain(['…']).collect(),
+    }
+}
+
+#[test]
+fn names_of_any_length() {
+    matrix(|interpreter| {
+        for (character, name, filename) in [
+            ("n", "70000", "10"),
+            ("é", "10", "70000"),
+            ("€", "65537", "16384"),
+            ("𝄞", "16383", "16384"),
+            ("n", "0", "0"),
+        ] {
+            let what = format!("{name} and {filename} of {character}");
+            let target = Target::spawn(interpreter, "names.py", &[character, name, filename]);
+            let expected = &target.ready().threads[0].frames;
+            let seen = frames_of(&threads(&dump(target.pid()))[0]);
+            assert_eq!(seen.len(), expected.len(), "{what}");
+            for (seen, told) in seen.iter().zip(expected) {
+                assert!(seen.name == shown(&told.name), "{what}");
+                let filename = match told.filename.is_empty() {
+                    true => String::new(),
+                    false => shown(&told.filename),
+                };
+                assert!(seen.filename == filename, "{what}");
+                assert_eq!(seen.line, told.line, "{what}");
+            }
+            target.finish();
+        }
+    });
+}
+
 /// From the source: what the columns of a resting frame enclose, in bytes of UTF-8.
 #[track_caller]
 fn text_at(frame: &support::Frame) -> String {
