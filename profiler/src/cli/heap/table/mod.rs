@@ -153,7 +153,7 @@ fn notes(taken: &Report) -> Vec<String> {
     if !taken.residency_known {
         notes.push("the kernel does not tell which pages are resident: all were read".to_owned());
     }
-    let lists = census.interpreters.iter().map(|each| each.lists);
+    let lists = census.collectors().map(|each| each.lists);
     if lists.clone().any(|lists| lists.is_none()) {
         notes.push("the lists of the garbage collector were not found".to_owned());
     } else if lists.clone().flatten().any(|lists| lists.collecting) {
