@@ -462,6 +462,20 @@ fn the_table_names_types_and_parts() {
     assert_eq!(run.code(), Some(64), "{}", run.stderr);
 }
 
+#[test]
+fn the_table_says_where_buffers_of_extensions_are() {
+    matrix(|interpreter| {
+        for (mode, expected) in [("", false), ("foreign", true)] {
+            let target = Target::spawn(interpreter, "census.py", &["1000", mode]);
+            let run = onlooker(&["heap", "-p", &target.pid().to_string()]).success();
+            let text = run.text();
+            let notes = text.lines().filter(|line| line.starts_with("note: "));
+            let said = notes.filter(|line| line.contains("buffers of extension modules"));
+            assert_eq!(said.count(), usize::from(expected), "{mode}: {text}");
+        }
+    });
+}
+
 /// What is not copied from page to page takes twice as long, under a pause too.
 #[test]
 fn pages_are_copied_to_the_beginnings_of_pages() {
