@@ -4,11 +4,13 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{
-    Interpreter, Mode, Target, assert_stacks, dump, frames_of, matrix, onlooker, program,
+    Interpreter, Mode, Scratch, Target, any, assert_stacks, dump, frames_of, matrix, onlooker,
+    program,
 };
 
 /// Dumps a resting target and compares all of it.
@@ -105,6 +107,77 @@ fn named_threads_and_sub_interpreters() {
         check(interpreter, "threads.py", &[]);
         check(interpreter, "subinterp.py", &[]);
     });
+}
+
+/// How much is shown of a name; one that has no character has this one.
+fn shown(name: &str) -> String {
+    const MOST: usize = 16_383;
+    match name.chars().count() {
+        0 => "<empty>".to_owned(),
+        1..=MOST => name.to_owned(),
+        _ => name.chars().take(MOST).chain(['…']).collect(),
+    }
+}
+
+#[test]
+fn names_of_any_length() {
+    matrix(|interpreter| {
+        for (character, name, filename) in [
+            ("n", "70000", "10"),
+            ("é", "10", "70000"),
+            ("€", "65537", "16384"),
+            ("𝄞", "16383", "16384"),
+            ("n", "0", "0"),
+        ] {
+            let what = format!("{name} and {filename} of {character}");
+            let target = Target::spawn(interpreter, "names.py", &[character, name, filename]);
+            let expected = &target.ready().threads[0].frames;
+            let seen = frames_of(&threads(&dump(target.pid()))[0]);
+            assert_eq!(seen.len(), expected.len(), "{what}");
+            for (seen, told) in seen.iter().zip(expected) {
+                assert!(seen.name == shown(&told.name), "{what}");
+                let filename = match told.filename.is_empty() {
+                    true => String::new(),
+                    false => shown(&told.filename),
+                };
+                assert!(seen.filename == filename, "{what}");
+                assert_eq!(seen.line, told.line, "{what}");
+            }
+            target.finish();
+        }
+    });
+}
+
+/// Its command line, and the path of its executable.
+#[test]
+fn nothing_of_a_target_steers_the_terminal() {
+    let steers = |c: char| {
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        (c.is_control() && c != '\n') || turns
+    };
+    let evil = "\x1b[31mred\nProcess 1: fake\t\u{9b}2J\u{202e}a\u{2066}b\u{200e}c";
+    let target = Target::spawn(&any(), "plain1000.py", &["1", "0", evil]);
+    let seen = onlooker(&["dump", "-p", &target.pid().to_string()]).success();
+    let text = seen.text();
+    assert!(!text.contains(steers), "{text:?}");
+    let headers: Vec<_> = text.lines().filter(|l| l.starts_with("Process ")).collect();
+    assert_eq!(headers.len(), 1, "{text:?}");
+    assert!(
+        headers[0].contains("[31mred") && headers[0].ends_with('c'),
+        "{text:?}"
+    );
+
+    let scratch = Scratch::new("dump-steers");
+    let sleep = scratch.join(evil);
+    std::fs::copy("/bin/sleep", &sleep).expect("copy");
+    let mut child = Command::new(&sleep).arg("600").spawn().expect("sleep");
+    let refused = onlooker(&["dump", "-p", &child.id().to_string()]);
+    child.kill().expect("kill a child");
+    child.wait().expect("wait for a child");
+    assert_eq!(refused.code(), Some(68), "{}", refused.stderr);
+    assert!(refused.stderr.contains("[31mred"), "{:?}", refused.stderr);
+    assert!(!refused.stderr.contains(steers), "{:?}", refused.stderr);
+    assert_eq!(refused.stderr.lines().count(), 1, "{:?}", refused.stderr);
 }
 
 /// From the source: what the columns of a resting frame enclose, in bytes of UTF-8.

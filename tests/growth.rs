@@ -380,11 +380,26 @@ fn a_recording_without_growth_says_so() {
         .args(["record", "-i", "-d", "0.2", "-p", &pid, "-o"])
         .arg(&output))
     .success();
-    let report = onlooker(&["report", "--sites", &output.to_string_lossy()]);
-    assert_eq!(report.code(), Some(79), "{}", report.stderr);
-    assert!(
-        report.stderr.contains("record --growth"),
-        "{}",
-        report.stderr
-    );
+    let path = output.to_string_lossy();
+    let graph = scratch.join("x.svg");
+    let to = graph.to_string_lossy();
+    for args in [
+        &["--sites"][..],
+        &["--weight", "grown", "-f", "raw"],
+        &["--weight", "files", "-f", "raw"],
+        &["--weight", "kept", "-o", &to],
+    ] {
+        let report = onlooker(&[&["report", &path], args].concat());
+        let said = &report.stderr;
+        assert_eq!(report.code(), Some(79), "{args:?}: {said}");
+        assert!(said.contains("record --growth"), "{args:?}: {said}");
+        assert!(!said.contains("sleeping"), "{args:?}: {said}");
+        assert!(report.stdout.is_empty(), "{args:?}: {}", report.text());
+    }
+    assert!(!graph.exists(), "an empty graph");
+    let refused = onlooker(&[
+        "record", "-d", "0.1", "-p", &pid, "--weight", "kept", "-o", &to,
+    ]);
+    assert_eq!(refused.code(), Some(64), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--growth"), "{}", refused.stderr);
 }

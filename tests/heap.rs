@@ -411,6 +411,10 @@ fn static_objects_and_what_an_interpreter_has_are_told() {
         }
         let counts = by_type(&census, "count");
         assert_eq!(counts.get("__main__.Inside"), Some(&told("inside")));
+        // 3.8 has one collector for all.
+        let collectors = if interpreter.at_least(3, 9) { 2 } else { 1 };
+        assert_eq!(census["gc"].as_array().map(Vec::len), Some(collectors));
+        assert_eq!(census["gc_listed"], census["gc_tracked"]);
     });
 }
 
@@ -456,6 +460,20 @@ fn the_table_names_types_and_parts() {
     assert_eq!(run.code(), Some(67), "{}", run.stderr);
     let run = onlooker(&["heap", "-p", "1", "--max-memory", "none"]);
     assert_eq!(run.code(), Some(64), "{}", run.stderr);
+}
+
+#[test]
+fn the_table_says_where_buffers_of_extensions_are() {
+    matrix(|interpreter| {
+        for (mode, expected) in [("", false), ("foreign", true)] {
+            let target = Target::spawn(interpreter, "census.py", &["1000", mode]);
+            let run = onlooker(&["heap", "-p", &target.pid().to_string()]).success();
+            let text = run.text();
+            let notes = text.lines().filter(|line| line.starts_with("note: "));
+            let said = notes.filter(|line| line.contains("buffers of extension modules"));
+            assert_eq!(said.count(), usize::from(expected), "{mode}: {text}");
+        }
+    });
 }
 
 /// What is not copied from page to page takes twice as long, under a pause too.

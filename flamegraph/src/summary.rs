@@ -1,6 +1,6 @@
 //! The one line that says how far a profile can be trusted and what it cost.
 
-use onlooker_recording::tables::{Tables, Totals};
+use onlooker_recording::tables::{Tables, Totals, WeightKind};
 
 use crate::select::{self, Mode, Selection};
 use crate::units::{bytes, count, duration, percent, share};
@@ -27,7 +27,8 @@ pub fn summary_line(totals: &Totals) -> String {
 /// less in twenty ticks. `None` when there is nothing to tell.
 #[must_use]
 pub fn asleep_line(tables: &Tables, selection: &Selection) -> Option<String> {
-    if selection.mode != Mode::Cpu {
+    // No growth is of a thread that sleeps.
+    if selection.mode != Mode::Cpu || selection.weight != WeightKind::Samples {
         return None;
     }
     let (mut shown, mut asleep) = (0_u64, 0_u64);

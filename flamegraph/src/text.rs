@@ -32,7 +32,7 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
 fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(character,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
             | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
@@ -71,6 +71,10 @@ mod tests {
         assert_eq!(visible("a\nb\tc\r"), "a\\nb\\tc\\r");
         assert_eq!(visible("\x1b[31m\u{0}\u{85}"), "\\u{1b}[31m\\u{0}\\u{85}");
         assert_eq!(visible("\u{202e}gpj\u{ffff}"), "\\u{202e}gpj\\u{ffff}");
+        assert_eq!(
+            visible("\u{61c}\u{200e}\u{2069}"),
+            "\\u{61c}\\u{200e}\\u{2069}"
+        );
         assert_eq!(frame_part("a;b\n;"), "a,b\\n,");
     }
 

@@ -105,8 +105,10 @@ pub enum Untold {
 pub struct Interpreter {
     /// 0 is the main one.
     pub id: i64,
-    /// The lists of its garbage collector; `None` where they were not found.
+    /// The lists of its garbage collector; `None` where they were not found, or are the main one's.
     pub lists: Option<Lists>,
+    /// Whether its objects are on the lists of the main one (3.8).
+    pub shares_lists: bool,
     /// What it has in arenas; `None` where it shares those of the main one.
     pub share: Option<Share>,
 }
@@ -199,6 +201,12 @@ impl Census {
         self.counts.iter().map(|each| each.gc_tracked).sum()
     }
 
+    /// The interpreters that have lists of their own.
+    pub fn collectors(&self) -> impl Iterator<Item = &Interpreter> + Clone {
+        let all = self.interpreters.iter();
+        all.filter(|each| !each.shares_lists)
+    }
+
     /// How many elements the generations of all interpreters have; `None` where a list is not whole.
     #[must_use]
     pub fn gc_listed(&self) -> Option<u64> {
@@ -208,7 +216,7 @@ impl Census {
                 .filter(|lists| lists.all_closed() && !lists.collecting)?;
             Some(lists.generations.iter().map(|list| list.count).sum::<u64>())
         };
-        self.interpreters.iter().map(of).sum()
+        self.collectors().map(of).sum()
     }
 }
 

@@ -42,7 +42,9 @@ pub struct CodeObject {
     pub id: CodeId,
     /// Its header.
     pub header: CodeHeader,
-    /// Qualified name from 3.11, plain name before. `<unreadable>` where it cannot be read.
+    /// Qualified name from 3.11, plain name before; cut where it is very long
+    /// ([`objects::MAX_STR_CHARS`]). `<empty>` where it has no character, `<unreadable>` where it
+    /// cannot be read.
     pub name: Arc<str>,
     /// `co_filename`.
     pub filename: Arc<str>,
@@ -339,11 +341,12 @@ impl CodeTable {
         let mut names = names.into_iter();
         let format = LineTableFormat::of_version(layout.version.major, layout.version.minor);
         for (header, _) in &fresh {
-            let mut text = || match names.next() {
+            let mut text = |empty: &str| match names.next() {
+                Some(Ok(Text::Str(text))) if text.is_empty() => Arc::from(empty),
                 Some(Ok(Text::Str(text))) => Arc::from(text),
                 _ => Arc::from("<unreadable>"),
             };
-            let (name, filename) = (text(), text());
+            let (name, filename) = (text("<empty>"), text(""));
             let lines = match names.next() {
                 Some(Ok(Text::Bytes(table))) => {
                     Some(LineTable::new(format, &table, header.first_line))

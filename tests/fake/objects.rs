@@ -32,10 +32,16 @@ impl Code {
     }
 }
 
-pub(crate) fn str_object(arena: &mut Arena, layout: &Layout, text: &str) -> RemoteAddr {
+pub(crate) fn str_object(
+    arena: &mut Arena,
+    layout: &Layout,
+    types: Types,
+    text: &str,
+) -> RemoteAddr {
     assert!(text.is_ascii());
     let data = layout.objects.str_ascii_data;
     let addr = arena.alloc(data + text.len() as u64 + 1, 16);
+    arena.put_u64(RemoteAddr(addr.0 + fields::OB_TYPE), types.text.0);
     arena.put_u64(RemoteAddr(addr.0 + fields::STR_LENGTH), text.len() as u64);
     // Kind 1, compact, ASCII.
     arena.put_u32(
@@ -53,28 +59,39 @@ pub(crate) fn bytes_object(arena: &mut Arena, bytes: &[u8]) -> RemoteAddr {
     addr
 }
 
-/// The type of code objects, as far as it is looked at.
-pub(crate) fn code_type(arena: &mut Arena) -> RemoteAddr {
-    let name = arena.alloc(8, 8);
-    arena.put(name, b"code\0");
+/// Types, as far as they are looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Types {
+    pub(crate) code: RemoteAddr,
+    pub(crate) text: RemoteAddr,
+}
+
+impl Types {
+    pub(crate) fn new(arena: &mut Arena) -> Self {
+        Self {
+            code: type_object(arena, b"code\0", 0),
+            text: type_object(arena, b"str\0", fields::FLAG_STR),
+        }
+    }
+}
+
+fn type_object(arena: &mut Arena, name: &[u8], flags: u64) -> RemoteAddr {
+    let name_at = arena.alloc(8, 8);
+    arena.put(name_at, name);
     let addr = arena.alloc(fields::TYPE_BYTES, 16);
-    arena.put_u64(RemoteAddr(addr.0 + fields::TYPE_NAME), name.0);
+    arena.put_u64(RemoteAddr(addr.0 + fields::TYPE_NAME), name_at.0);
+    arena.put_u64(RemoteAddr(addr.0 + fields::TYPE_FLAGS), flags);
     addr
 }
 
-pub(crate) fn code_object(
-    arena: &mut Arena,
-    layout: &Layout,
-    code_type: RemoteAddr,
-    name: &str,
-) -> Code {
+pub(crate) fn code_object(arena: &mut Arena, layout: &Layout, types: Types, name: &str) -> Code {
     let c = &layout.code;
-    let name_object = str_object(arena, layout, name);
-    let filename = str_object(arena, layout, &format!("/fake/{name}.py"));
+    let name_object = str_object(arena, layout, types, name);
+    let filename = str_object(arena, layout, types, &format!("/fake/{name}.py"));
     let table = bytes_object(arena, &[0x80, 0]);
     let addr = arena.alloc(c.header_bytes + 2 * UNITS, 16);
     let at = |offset: u64| RemoteAddr(addr.0 + offset);
-    arena.put_u64(at(fields::OB_TYPE), code_type.0);
+    arena.put_u64(at(fields::OB_TYPE), types.code.0);
     arena.put_u64(at(c.filename), filename.0);
     arena.put_u64(at(c.name), name_object.0);
     if let Some(qualname) = c.qualname {

@@ -81,10 +81,10 @@ impl Fake {
         let runtime = arena.alloc(RUNTIME_BYTES, 4096);
         arena.put(runtime, &build.debug_offsets);
         arena.new_mapping();
-        let code_type = objects::code_type(&mut arena);
+        let types = objects::Types::new(&mut arena);
         let codes: Vec<Code> = ["main", "load", "parse", "send", "wait", "emit", "close"]
             .iter()
-            .map(|name| objects::code_object(&mut arena, layout, code_type, name))
+            .map(|name| objects::code_object(&mut arena, layout, types, name))
             .collect();
         let mut fake = Self {
             build: build.clone(),

@@ -1,16 +1,17 @@
 """Objects of known types and numbers, and the census that the interpreter itself takes.
 
-usage: census.py [SCALE] [busy|fragmented|buffer|reserved]      (default: 1000)
+usage: census.py [SCALE] [busy|fragmented|buffer|foreign|reserved]      (default: 1000)
 
 It tells what it made (`made`; `least`: as many and more), what the garbage collector tracks (`tracked`, by type), and
 `sys.getallocatedblocks()` (`blocks`), which is read last: after it one int is made and nothing else. With
 `busy` a thread goes on making and dropping objects; with `buffer` there is one of
-64 MiB; with `reserved` 64 GiB are mapped and one page of them is in use.
+64 MiB; with `foreign` 64 MiB are in malloc, the buffer of an object whose type is not known; with `reserved` 64 GiB are mapped and one page of them is in use.
 """
 
 import array
 import collections
 import gc
+import io
 import mmap
 import os
 import sys
@@ -108,6 +109,9 @@ if mode == "fragmented":
     del text
 if mode == "buffer":
     kept.append(b"." * (64 << 20))
+if mode == "foreign":
+    # Four bytes a character, in no `str`.
+    kept.append(io.StringIO("." * (16 << 20)))
 if mode == "reserved":
     # MAP_NORESERVE, which `mmap` does not name.
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000

@@ -5,7 +5,9 @@ mod fake;
 
 use fake::{Fake, Placement, Spec, ThreadSpec, all_builds, mixed, plain};
 use onlooker_unwinder::datastack::ChunkKind;
-use onlooker_unwinder::layout::proof;
+use onlooker_unwinder::layout::fields;
+use onlooker_unwinder::layout::proof::{self, ProofError};
+use onlooker_unwinder::memory::{ReadMemory, RemoteAddr};
 
 const PLACEMENTS: [Placement; 3] = [
     Placement::NewestLowest,
@@ -77,5 +79,38 @@ fn every_build_is_proven() {
             "{}",
             build.layout.version
         );
+    }
+}
+
+#[test]
+fn names_may_be_empty_but_are_of_type_str() {
+    for build in all_builds() {
+        let version = build.layout.version;
+        let fake = Fake::new(&build, &Spec::threads(vec![ThreadSpec::new(plain(1))]));
+        let code = fake.threads[0].frames[0].code;
+        let code_fields = &build.layout.code;
+        let texts = [
+            Some(code_fields.name),
+            Some(code_fields.filename),
+            code_fields.qualname,
+        ];
+        for field in texts.into_iter().flatten() {
+            let mut sampler = fake.sampler();
+            let memory = sampler.memory_mut();
+            let text = memory.read_u64(RemoteAddr(code.0 + field)).expect("a str");
+            let length = RemoteAddr(text + fields::STR_LENGTH);
+            memory.inner_mut().insert(length, &[0; 8]);
+            assert_eq!(proof::prove(&mut sampler), Ok(()), "{version}");
+            let mut sampler = fake.sampler();
+            let memory = sampler.memory_mut();
+            let of_code = memory.read_u64(RemoteAddr(code.0 + fields::OB_TYPE));
+            let of_code = of_code.expect("a type");
+            let at = RemoteAddr(text + fields::OB_TYPE);
+            memory.inner_mut().insert(at, &of_code.to_le_bytes());
+            assert!(
+                matches!(proof::prove(&mut sampler), Err(ProofError::Name { .. })),
+                "{version}"
+            );
+        }
     }
 }

@@ -58,6 +58,7 @@ impl Taker<'_> {
             listed.interpreters.push(Interpreter {
                 id: collector.id,
                 lists: collector.lists(space),
+                shares_lists: collector.shares_lists,
                 share: None,
             });
         }

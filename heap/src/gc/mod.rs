@@ -51,6 +51,11 @@ pub struct Lists {
     pub collecting: bool,
 }
 
+/// Whether all interpreters have one collector (3.8: `_PyRuntime.gc`, `Include/internal/pycore_runtime.h`).
+fn is_global(layout: &Layout) -> bool {
+    layout.version == Minor::new(3, 8)
+}
+
 /// The collector's state of an interpreter: inside `_PyRuntime` in 3.8, in the interpreter after it.
 fn state<B: AsRef<[u8]>>(
     space: &Space<B>,
@@ -60,7 +65,7 @@ fn state<B: AsRef<[u8]>>(
 ) -> Option<RemoteAddr> {
     let minor = |minor| Minor::new(3, minor);
     match layout.version {
-        v if v == minor(8) => runtime.offset(344),
+        _ if is_global(layout) => runtime.offset(344),
         v if v <= minor(10) => interpreter.offset(616),
         v if v == minor(11) => interpreter.offset(648),
         v if v == minor(12) => interpreter.offset(112),
@@ -140,6 +145,8 @@ pub struct Collector {
     pub interpreter: RemoteAddr,
     /// Where `int collecting` is: whether a collection is going on.
     pub collecting_at: Option<RemoteAddr>,
+    /// Whether its objects are on the lists of the main interpreter, and it has none (3.8).
+    pub shares_lists: bool,
     state: Option<RemoteAddr>,
     /// Generations and what was frozen; `None` where no place holds them.
     lists: Option<[Walked; LISTS]>,
@@ -153,10 +160,17 @@ impl Collector {
         layout: &Layout,
         runtime: RemoteAddr,
     ) -> Vec<Self> {
+        let interpreters = interpreters(space, layout, runtime);
+        let main = interpreters.last().copied();
         let each = |interpreter: RemoteAddr| {
             let id = interpreter.offset(layout.interpreter.id);
-            let state = state(space, layout, runtime, interpreter);
+            let shares_lists = is_global(layout) && Some(interpreter) != main;
+            let state = match shares_lists {
+                true => None,
+                false => state(space, layout, runtime, interpreter),
+            };
             Self {
+                shares_lists,
                 id: id
                     .and_then(|at| space.u64(at))
                     .unwrap_or_default()
@@ -167,11 +181,10 @@ impl Collector {
                 interpreter,
             }
         };
-        let interpreters = interpreters(space, layout, runtime);
-        interpreters.into_iter().map(each).collect()
+        interpreters.iter().copied().map(each).collect()
     }
 
-    /// What its lists came to; `None` where they were not found.
+    /// What its lists came to; `None` where they were not found, or are the main interpreter's.
     #[must_use]
     pub fn lists<B: AsRef<[u8]>>(&self, space: &Space<B>) -> Option<Lists> {
         let of = |walked: &Walked| List {
@@ -206,7 +219,7 @@ impl Collector {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let mut lists = self.lists.iter().flatten();
-        self.lists.is_some() && lists.all(|list| list.closed)
+        self.shares_lists || (self.lists.is_some() && lists.all(|list| list.closed))
     }
 
     /// Places in memory that are worth to be copied again; what is swapped out or was left out is

@@ -110,9 +110,10 @@ fn thread(session: &mut Session, stack: &ThreadStack) -> Thread {
 /// Text as a Python traceback has it: the newest frame last.
 fn render(dump: &Dump) -> String {
     let mut text = String::new();
-    let command = target::command_line(dump.pid).join(" ");
+    let command = printable(&target::command_line(dump.pid).join(" "));
     let _ = writeln!(text, "Process {}: {command}", dump.pid);
-    let _ = writeln!(text, "Python {} ({})", dump.python, dump.executable);
+    let executable = printable(&dump.executable);
+    let _ = writeln!(text, "Python {} ({executable})", dump.python);
     let sub_interpreters = dump.threads.iter().any(|t| t.interpreter != 0);
     for thread in &dump.threads {
         let _ = write!(text, "\nThread ");

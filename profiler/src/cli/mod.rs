@@ -2,10 +2,9 @@
 
 /// A line of talk. That nobody listens any more is no reason to end, least of all by a panic.
 macro_rules! say {
-    ($($line:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), "onlooker: {}", format_args!($($line)*));
-    }};
+    ($($line:tt)*) => {
+        $crate::cli::text::say(format_args!($($line)*))
+    };
 }
 
 pub mod args;

@@ -26,15 +26,18 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8, Error> {
     for warning in &warnings {
         say!("{}: {warning}", args.input.display());
     }
-    let growth_only = || {
-        let samples = |s: &Sample| s.weight_kind == WeightKind::Samples;
-        onlooker_flamegraph::has_growth(&tables) && !tables.samples.iter().any(samples)
-    };
+    let growth_only =
+        || onlooker_flamegraph::has_growth(&tables) && !has(&tables, WeightKind::Samples);
     let weight = args.weight.unwrap_or_else(|| match growth_only() {
         true => WeightKind::BytesKept,
         false => WeightKind::Samples,
     });
-    if by.is_some() && !onlooker_flamegraph::has_growth(&tables) {
+    let grew = match weight {
+        WeightKind::Samples if by.is_none() => true,
+        WeightKind::BytesFile if by.is_none() => has(&tables, weight),
+        _ => onlooker_flamegraph::has_growth(&tables),
+    };
+    if !grew {
         return Err(Error::NothingGrew {
             path: args.input.clone(),
         });
@@ -72,6 +75,12 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8, Error> {
         kept: String::new(),
     })?;
     Ok(0)
+}
+
+/// Whether there is any sample of this weight.
+fn has(tables: &Tables, weight: WeightKind) -> bool {
+    let counts = |sample: &Sample| sample.weight_kind == weight;
+    tables.samples.iter().any(counts)
 }
 
 /// What an output file is to hold.

@@ -1,6 +1,15 @@
 //! Names and figures in tables.
 
+use std::fmt;
+use std::io::{self, Write as _};
+
 use onlooker_flamegraph::units;
+
+/// A line on standard error. Paths and names of the target may be part of it.
+pub(super) fn say(line: fmt::Arguments<'_>) {
+    // Nobody listens any more: no failure.
+    let _ = writeln!(io::stderr(), "onlooker: {}", printable(&line.to_string()));
+}
 
 /// Names come from the target: they must not steer the terminal. Control characters, marks that
 /// change the direction of text or are not seen, unassigned and private characters become U+FFFD;
@@ -32,6 +41,10 @@ mod tests {
             ("it's \"a\\b\"", "it's \"a\\b\""),
             ("\x1b[2J\x07\n\u{9b}", "\u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}"),
             ("a\u{202e}b\u{2066}c", "a\u{fffd}b\u{fffd}c"),
+            (
+                "\u{200e}\u{200f}\u{202a}\u{2069}\u{61c}",
+                "\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}",
+            ),
             (
                 "\u{200b}\u{feff}\u{2028}\u{e000}",
                 "\u{fffd}\u{fffd}\u{fffd}\u{fffd}",

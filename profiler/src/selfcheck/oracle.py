@@ -24,6 +24,8 @@ PATH = os.environ.pop("ONLOOKER_ORACLE", "")
 PID = os.getpid()
 # Generators, coroutines and asynchronous generators.
 RESUMABLE = 0x20 | 0x80 | 0x200
+# Names are shown up to so many characters.
+SHOWN = 16383
 # Beyond so many code objects all are forgotten, and learnt again: code may be made all the time.
 MOST = 200000
 
@@ -34,6 +36,9 @@ traced = {}  # id of the code of a trace function: the code
 
 
 def text(string):
+    """As Onlooker shows it, in one field."""
+    if len(string) > SHOWN:
+        string = string[:SHOWN] + "\u2026"
     out = []
     for char in string:
         if char in "\\\t\n\r":
@@ -46,7 +51,7 @@ def text(string):
 
 def fields(code):
     name = getattr(code, "co_qualname", code.co_name)
-    return "%s\t%s\t%d" % (text(name), text(code.co_filename), code.co_firstlineno)
+    return "%s\t%s\t%d" % (text(name or "<empty>"), text(code.co_filename), code.co_firstlineno)
 
 
 def append(lines, path=PATH, pid=PID, open=os.open, write=os.write, close=os.close,

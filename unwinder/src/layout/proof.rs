@@ -185,17 +185,22 @@ fn check_code<M: ReadMemory>(
     Ok(())
 }
 
+/// Its names are `str` objects, of whatever length.
 fn name<L: crate::memory::Lookup>(
     objects: &Objects<'_, L>,
     header: &CodeHeader,
 ) -> Result<(), Stop> {
-    let name = objects.str(header.qualname.unwrap_or(header.name))?;
-    objects.str(header.filename)?;
-    if name.is_empty() {
-        Err(Stop::Invalid("name"))
-    } else {
-        Ok(())
+    for text in [header.name, header.filename]
+        .into_iter()
+        .chain(header.qualname)
+    {
+        // Nothing else tells an empty one from memory that is no object.
+        if !objects.is_str(text)? {
+            return Err(Stop::Invalid("str"));
+        }
+        objects.str(text)?;
     }
+    Ok(())
 }
 
 fn read_header<M: ReadMemory>(

@@ -12,6 +12,7 @@ mod text;
 
 pub use dict::Entries;
 pub use int::{DIGIT_BITS, Int};
+pub use text::MAX_STR_CHARS;
 
 use std::cell::RefCell;
 

@@ -36,7 +36,7 @@ impl Heap {
         let addr = RemoteAddr(self.next);
         // As in a real heap, what lies behind an object is readable too.
         let mut block = bytes.to_vec();
-        block.resize((bytes.len() + 1).next_multiple_of(16), 0);
+        block.resize((bytes.len() + 4).next_multiple_of(16), 0);
         self.memory.insert(addr, &block);
         self.next += block.len() as u64;
         addr
@@ -154,13 +154,61 @@ fn text_that_is_not_compact_is_elsewhere() {
 }
 
 #[test]
+fn long_text_is_cut() {
+    let most = MAX_STR_CHARS as usize;
+    for mut heap in Heap::each() {
+        for (character, kind, ascii) in [("n", 1, true), ("€", 2, false), ("𝄞", 4, false)] {
+            for (chars, shown) in [
+                (most, character.repeat(most)),
+                (most + 1, character.repeat(most) + "…"),
+                (20 * most, character.repeat(most) + "…"),
+            ] {
+                let text = character.repeat(chars);
+                let data: Vec<u8> = match kind {
+                    1 => text.into_bytes(),
+                    2 => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+                    _ => text
+                        .chars()
+                        .flat_map(|c| u32::from(c).to_le_bytes())
+                        .collect(),
+                };
+                let object = heap.str(&data, kind, ascii);
+                let read = heap.read(|o| o.str(object)).unwrap();
+                assert!(
+                    read == shown,
+                    "{chars} of {character}: {} bytes",
+                    read.len()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_str_has_a_type_that_says_so() {
+    for mut heap in Heap::each() {
+        let object = heap.ascii("plain");
+        let of = heap.words(&[0; 64]);
+        heap.put(object, fields::OB_TYPE, of.0);
+        assert_eq!(heap.read(|o| o.is_str(object)), Ok(false));
+        heap.put(of, fields::TYPE_FLAGS, fields::FLAG_STR);
+        assert_eq!(heap.read(|o| o.is_str(object)), Ok(true));
+    }
+}
+
+#[test]
 fn text_that_cannot_be() {
     let mut heap = Heap::new(12);
     let invalid = Err(Reason::Invalid("str"));
-    for length in [(1 << 16) + 1, 1 << 60, u64::MAX] {
-        let object = heap.ascii("plain");
-        heap.put(object, fields::STR_LENGTH, length);
-        assert_eq!(heap.read(|o| o.str(object)), invalid);
+    // A length that is not the text's: no NUL stands at its end.
+    let long = heap.ascii(&"n".repeat(3 * MAX_STR_CHARS as usize));
+    for length in [MAX_STR_CHARS + 1, 2 * MAX_STR_CHARS] {
+        heap.put(long, fields::STR_LENGTH, length);
+        assert_eq!(heap.read(|o| o.str(long)), invalid);
+    }
+    for length in [1 << 40, 1 << 60, u64::MAX] {
+        heap.put(long, fields::STR_LENGTH, length);
+        assert!(heap.read(|o| o.str(long)).is_err(), "{length:#x}");
     }
     for kind in [0, 3, 5, 7] {
         let object = heap.ascii("plain");

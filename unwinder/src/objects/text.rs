@@ -4,8 +4,12 @@ use super::{Objects, Read, Stop};
 use crate::layout::fields;
 use crate::memory::{Lookup, RemoteAddr, u32_at, u64_at};
 
-/// Names, file names and line tables are shorter; more is a torn length.
-const MAX_STR_CHARS: u64 = 1 << 16;
+/// Characters of a `str` that are read; a longer one is shown cut. Whatever its kind, what is shown
+/// then fits into the 64 KiB that a recording keeps of a name.
+pub const MAX_STR_CHARS: u64 = (1 << 14) - 1;
+/// What a `str` that was cut ends in.
+const CUT: char = '…';
+/// Line tables are shorter; more is a torn length.
 const MAX_BYTES: u64 = 1 << 20;
 
 const KIND_SHIFT: u32 = 2;
@@ -14,17 +18,20 @@ const ASCII: u32 = 1 << 6;
 
 impl<L: Lookup> Objects<'_, L> {
     /// The value of a `str`, whatever its kind (1, 2 or 4 bytes a character, compact or not).
-    /// Lone surrogates become the replacement character.
+    /// Lone surrogates become the replacement character. Of one with more than [`MAX_STR_CHARS`] so
+    /// many, and `…`.
     ///
     /// # Errors
     /// What is missing, or why it is no `str`.
     pub fn str(&self, addr: RemoteAddr) -> Read<String> {
         let (data, chars, kind, ascii) = self.str_layout(addr)?;
-        if chars > MAX_STR_CHARS {
-            return Err(Stop::Invalid("str"));
+        let is_cut = chars > MAX_STR_CHARS;
+        let bytes = self.bytes_at(data, chars.min(MAX_STR_CHARS) * kind);
+        if is_cut {
+            self.ends_at(data, chars, kind)?;
         }
-        let bytes = self.bytes_at(data, chars * kind)?;
-        let text = match kind {
+        let bytes = bytes?;
+        let mut text: String = match kind {
             1 if ascii => std::str::from_utf8(bytes)
                 .map_err(|_| Stop::Invalid("ASCII str"))?
                 .to_owned(),
@@ -43,7 +50,29 @@ impl<L: Lookup> Objects<'_, L> {
                 .map(|c| char::from_u32(c).unwrap_or(char::REPLACEMENT_CHARACTER))
                 .collect(),
         };
+        if is_cut {
+            text.push(CUT);
+        }
         Ok(text)
+    }
+
+    /// Checks that a length is no torn one: every `str` has a NUL behind its last character
+    /// (`Objects/unicodeobject.c`).
+    fn ends_at(&self, data: RemoteAddr, chars: u64, kind: u64) -> Read<()> {
+        let len = chars.checked_mul(kind).ok_or(Stop::Invalid("str"))?;
+        let end = data.offset(len).ok_or(Stop::Invalid("str"))?;
+        match self.bytes_at(end, kind)?.iter().all(|byte| *byte == 0) {
+            true => Ok(()),
+            false => Err(Stop::Invalid("str")),
+        }
+    }
+
+    /// Whether the object's type is `str` or a subclass of it.
+    ///
+    /// # Errors
+    /// As [`bytes_at`](Self::bytes_at).
+    pub fn is_str(&self, addr: RemoteAddr) -> Read<bool> {
+        Ok(self.type_flags(addr)? & fields::FLAG_STR != 0)
     }
 
     /// The code points that a `str` begins with, at most `max`, lone surrogates too, and how many

@@ -323,8 +323,7 @@ pub(super) fn report(taken: &heap::Report) -> Report {
             })
             .collect(),
         gc: census
-            .interpreters
-            .iter()
+            .collectors()
             .map(|each| Interpreter {
                 interpreter: each.id,
                 generations: each.lists.map(|l| l.generations.map(|list| list.count)),

@@ -56,6 +56,10 @@ impl Plan {
             let needed = "record needs -p PID or -- COMMAND".to_owned();
             return Err(Error::Usage(needed));
         }
+        if args.weight.is_some_and(|of| of != WeightKind::Samples) && !args.growth {
+            let needed = "--weight grown, kept and files are weights of --growth".to_owned();
+            return Err(Error::Usage(needed));
+        }
         let stops = stops(args)?;
         let by = args.growth.then(By::default);
         let target = report::target(args.output.as_deref(), args.format.as_deref(), by)?;

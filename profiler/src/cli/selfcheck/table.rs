@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{Place, Report, Worst};
+use crate::cli::text::printable;
 
 /// Frames of an example on either side of its impossible edge.
 const AROUND: usize = 3;
@@ -12,7 +13,7 @@ pub(super) fn render(report: &Report) -> String {
     let mut text = String::new();
     let oracle = &report.oracle;
     let plural = if oracle.runs == 1 { "run" } else { "runs" };
-    let _ = writeln!(text, "Command  {}", visible(&report.command.join(" ")));
+    let _ = writeln!(text, "Command  {}", printable(&report.command.join(" ")));
     let _ = writeln!(
         text,
         "Oracle   {} {plural} of {:.1} s together, sys.{}: {} different edges{}",
@@ -116,7 +117,7 @@ fn example(edge: &Worst) -> String {
     let at = at.unwrap_or_default();
     let from = at.saturating_sub(AROUND);
     let to = (at + AROUND).min(stack.len());
-    let names: Vec<String> = stack[from..to].iter().map(|f| visible(&f.name)).collect();
+    let names: Vec<String> = stack[from..to].iter().map(|f| printable(&f.name)).collect();
     let mut line = names.join(" > ");
     if from > 0 {
         line.insert_str(0, "... > ");
@@ -133,7 +134,7 @@ fn place(place: Option<&Place>) -> String {
         Some(place) => {
             let file = place.filename.rsplit('/').next().unwrap_or_default();
             let line = place.first_line;
-            format!("{} ({}:{line})", visible(&place.name), visible(file))
+            format!("{} ({}:{line})", printable(&place.name), printable(file))
         }
     }
 }
@@ -148,11 +149,4 @@ fn reasons(reasons: &BTreeMap<&'static str, u64>) -> String {
 
 fn percent(part: u64, whole: u64) -> f64 {
     100.0 * part as f64 / whole.max(1) as f64
-}
-
-/// Names come from the target: they must not steer the terminal.
-fn visible(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
 }

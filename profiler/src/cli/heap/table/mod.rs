@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use onlooker_heap::blocks::Use;
 use onlooker_heap::guards::Side;
 use onlooker_heap::malloc::Heap;
+use onlooker_heap::rss::Part;
 
 use super::json;
 use crate::cli::text::{bytes, printable};
@@ -94,6 +95,14 @@ fn interpreters(text: &mut String, taken: &Report) {
     }
 }
 
+/// Resident bytes of one part.
+fn part(taken: &Report, wanted: Part) -> u64 {
+    let mut parts = taken.parts.bytes.iter();
+    parts
+        .find(|(part, _)| *part == wanted)
+        .map_or(0, |(_, bytes)| *bytes)
+}
+
 /// What is missing from the figures, and why.
 fn notes(taken: &Report) -> Vec<String> {
     let census = &taken.census;
@@ -153,13 +162,21 @@ fn notes(taken: &Report) -> Vec<String> {
     if !taken.residency_known {
         notes.push("the kernel does not tell which pages are resident: all were read".to_owned());
     }
-    let lists = census.interpreters.iter().map(|each| each.lists);
+    let lists = census.collectors().map(|each| each.lists);
     if lists.clone().any(|lists| lists.is_none()) {
         notes.push("the lists of the garbage collector were not found".to_owned());
     } else if lists.clone().flatten().any(|lists| lists.collecting) {
         notes.push("a garbage collection was going on: its lists are not whole".to_owned());
     } else if lists.flatten().any(|lists| !lists.all_closed()) {
         notes.push("the lists of the garbage collector changed while they were read".to_owned());
+    }
+    let foreign = part(taken, Part::MallocUsed);
+    if foreign > part(taken, Part::PythonObjects) {
+        notes.push(format!(
+            "{} in malloc are of no object that is known: buffers of extension modules (numpy and \
+             others) count there, not with the types that they belong to",
+            bytes(foreign)
+        ));
     }
     let tracked = census.gc_tracked();
     if let Some(listed) = census.gc_listed().filter(|listed| *listed != tracked) {
