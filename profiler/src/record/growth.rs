@@ -16,6 +16,7 @@ use std::mem;
 use super::clock::now_ns;
 use super::family::Newcomer;
 use super::looks::Looks;
+use super::moves::{self, Moves};
 use super::pages::{Came, Look, Pages, page_bytes};
 use super::recorder::Recorder;
 use super::rows::Weight;
@@ -24,6 +25,7 @@ use super::stop_costs::StopCosts;
 use crate::error::Error;
 use crate::stop::why::{GONE, LATER};
 use crate::stop::{Sleeper, Touch, Watch};
+use crate::sys::remap::Remap;
 
 /// A short program is met by a breakpoint when its interpreter begins to end; one that has run for
 /// so long has had looks enough. In a virtual machine a breakpoint makes each switch between
@@ -36,6 +38,7 @@ pub struct Growth {
     standing: Standing,
     pages: Pages,
     looks: Looks,
+    moves: Moves,
     /// Faults that an event stands for where that is not counted.
     period: u64,
     /// Whether a huge page came in, and that was not told.
@@ -66,6 +69,8 @@ struct Who {
 struct Pending {
     who: Who,
     events: Vec<Touch>,
+    /// When the last one happened, or later; by CLOCK_MONOTONIC.
+    at_ns: u64,
 }
 
 /// Faults that stand for so many bytes of ordinary pages.
@@ -94,6 +99,7 @@ impl Growth {
             huge: false,
             times,
             looks: Looks::default(),
+            moves: Moves::new(),
             rss_next_ns: 0,
             before: None,
             costs: StopCosts::default(),
@@ -103,7 +109,13 @@ impl Growth {
     }
 
     /// Reads the stack of a thread that stands still, for these faults; whether it runs Python.
-    fn observe(&mut self, tid: i32, events: &[Touch], reason: Option<&'static str>) -> bool {
+    fn observe(
+        &mut self,
+        tid: i32,
+        events: &[Touch],
+        at_ns: u64,
+        reason: Option<&'static str>,
+    ) -> bool {
         let tstates = match self.standing.read(tid) {
             Read::Stacks(tstates) => tstates,
             Read::NotPython => return false,
@@ -121,6 +133,7 @@ impl Growth {
                     reason,
                 },
                 events: events.to_vec(),
+                at_ns,
             });
         }
         true
@@ -132,6 +145,15 @@ impl Growth {
         let own = stacks.filter(|stack| tstates.contains(&stack.tstate));
         own.max_by_key(|stack| (stack.owns_gil, !stack.frames().is_empty()))
             .map(|stack| stack.tstate)
+    }
+
+    /// Follows the memory that the process has moved since the last call.
+    fn follow(&mut self) -> Vec<Remap> {
+        let moves = self.moves.take();
+        for remap in &moves {
+            self.pages.moved(remap);
+        }
+        moves
     }
 
     fn fault(&mut self, who: Who, touch: Touch) {
@@ -182,6 +204,7 @@ impl Growth {
 
     /// Looks at all pages at once. `ends`: the interpreter begins to end, and has freed nothing.
     fn look_at_all(&mut self, ends: bool) {
+        self.follow();
         let look = self.pages.look_at_all();
         // What an interpreter frees at its end counts as kept.
         if ends || !self.standing.watched.session.is_ending() {
@@ -191,6 +214,8 @@ impl Growth {
     }
 
     fn take_in(&mut self, look: Look) {
+        // What it has missed may be elsewhere.
+        self.follow();
         let size = Size::of(self.standing.watched.session.pid);
         self.pages.forget(look, size.map(|size| size.anonymous));
     }
@@ -224,6 +249,7 @@ impl StopRecording for Growth {
     fn said(&self) -> Vec<String> {
         let mut said = self.standing.said();
         said.extend(self.costs.said());
+        said.extend(self.moves.said());
         said.extend(self.before.map(|before| {
             let before = bytes(before as f64);
             format!("{before} of memory came in before it was watched and belongs to no site")
@@ -234,29 +260,37 @@ impl StopRecording for Growth {
 
 impl Watch for Growth {
     fn begins(&mut self) {
-        let size = Size::of(self.standing.watched.session.pid);
-        self.before = size.map(|size| size.anonymous);
+        let pid = self.standing.watched.session.pid;
+        self.before = Size::of(pid).map(|size| size.anonymous);
+        self.moves.watch_all(pid);
+    }
+
+    fn joins(&mut self, tid: i32) {
+        self.moves.watch(tid);
     }
 
     fn stopped(&mut self, tid: i32, events: &[Touch], since_ns: Option<u64>) -> bool {
         self.since_ns = since_ns.or(self.since_ns);
-        self.observe(tid, events, None)
+        let at_ns = since_ns.unwrap_or_else(now_ns);
+        self.observe(tid, events, at_ns, None)
     }
 
     fn went_on(&mut self) -> bool {
         if let Some(since_ns) = self.since_ns.take() {
             self.costs.add(now_ns().saturating_sub(since_ns));
         }
+        let moves = self.follow();
         for pending in mem::take(&mut self.pending) {
             for touch in &pending.events {
-                self.fault(pending.who, *touch);
+                let addr = moves::since(&moves, pending.at_ns, touch.addr);
+                self.fault(pending.who, Touch { addr, ..*touch });
             }
         }
         mem::take(&mut self.huge)
     }
 
     fn missed(&mut self, tid: i32, events: &[Touch]) {
-        self.observe(tid, events, Some(LATER));
+        self.observe(tid, events, now_ns(), Some(LATER));
     }
 
     fn lost(&mut self, tid: i32, count: u64, why: &'static str) {
@@ -294,6 +328,7 @@ impl Watch for Growth {
         still: &mut dyn FnMut(&Sleeper) -> bool,
     ) -> bool {
         self.standing.recorder.tick();
+        self.follow();
         for sleeper in asleep.iter().filter(|s| !s.worked.is_empty()) {
             // One by one, for few sleep in a call that makes the process bigger.
             let tstate = match self.standing.read(sleeper.tid) {
@@ -327,6 +362,7 @@ impl Watch for Growth {
         }
         if now >= self.rss_next_ns {
             self.note_rss(now);
+            self.moves.drop_ended(self.standing.watched.session.pid);
         }
         let gone = self.pages.take_gone();
         self.standing.recorder.gone(gone);
@@ -338,7 +374,9 @@ impl Watch for Growth {
     }
 
     fn exec(&mut self) {
-        self.pages.begin_again(self.standing.watched.session.pid);
+        let pid = self.standing.watched.session.pid;
+        self.pages.begin_again(pid);
+        self.moves.begin_again(pid);
         self.looks = Looks::default();
         self.standing.exec();
     }

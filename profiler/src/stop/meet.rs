@@ -39,6 +39,7 @@ impl Worker {
                     return Ok(());
                 }
                 let adopted = self.adopt(tid);
+                watch.joins(tid);
                 pass_on(stop);
                 adopted
             }
