@@ -8,6 +8,7 @@ use fake::{Build, Fake, Kind, Link, PAGE, Spec, ThreadSpec, UNMAPPED, all_builds
 use onlooker_unwinder::frames::Cut;
 use onlooker_unwinder::layout::{FrameRoot, Frames};
 use onlooker_unwinder::memory::{RecordedMemory, RemoteAddr};
+use onlooker_unwinder::sampler::readahead::Mappings;
 use onlooker_unwinder::sampler::{Outcome, Sampler, Thread};
 
 /// The frame of which the link is broken, counted from the newest.
@@ -131,6 +132,8 @@ fn a_stack_that_takes_too_many_calls_is_cut_and_then_learnt() {
     let thread = ThreadSpec::new(vec![link; 5000]).heap_stride(PAGE);
     let fake = Fake::new(&build(14), &Spec::threads(vec![thread]));
     let mut sampler = fake.sampler();
+    // Where mappings are not known, nothing is read ahead.
+    sampler.set_mappings(Mappings::default());
     sampler.sample().unwrap();
     let thread = &sampler.threads()[0];
     assert_eq!(thread.outcome, Some(Outcome::Cut(Cut::Rounds)));

@@ -29,11 +29,13 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::error::{Error, exit};
+use crate::record::own_cpu;
 use args::{Cli, Command};
 
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
+    own_cpu::begin();
     std::panic::set_hook(Box::new(|panic| {
         let at = panic
             .location()

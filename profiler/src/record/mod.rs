@@ -17,6 +17,8 @@ mod huge;
 mod kernel;
 pub mod kin;
 mod looks;
+mod moves;
+pub(crate) mod own_cpu;
 mod pages;
 mod queue;
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use nix::sys::resource::{UsageWho, getrusage};
 use onlooker_recording::tables::Totals;
 use onlooker_recording::write::WriteError;
 
@@ -11,6 +10,7 @@ use super::clock::{Beat, Clock};
 use super::family::{Finder, Newcomer, News};
 use super::kernel::FileBudget;
 use super::kin::Orphans;
+use super::own_cpu;
 use super::recorder::Recorder;
 use super::watched::{NO_INTERPRETER, Watched};
 use crate::error::Error;
@@ -215,19 +215,11 @@ impl Run<'_> {
 pub(super) fn update(totals: &mut Totals, costs: &Totals, duration_ns: u64, missed: u64) {
     totals.duration_ns = duration_ns;
     totals.missed_ticks = missed;
-    totals.own_cpu_ns = own_cpu_ns();
+    totals.own_cpu_ns = own_cpu::used_ns();
     totals.retries = costs.retries;
     totals.read_calls = costs.read_calls;
     totals.read_segments = costs.read_segments;
     totals.read_bytes = costs.read_bytes;
     totals.code_calls = costs.code_calls;
     totals.code_bytes = costs.code_bytes;
-}
-
-fn own_cpu_ns() -> u64 {
-    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
-        return 0;
-    };
-    let micros = |t: nix::sys::time::TimeVal| t.tv_sec() * 1_000_000 + t.tv_usec();
-    u64::try_from(micros(usage.user_time()) + micros(usage.system_time())).unwrap_or(0) * 1000
 }

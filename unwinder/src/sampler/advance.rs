@@ -206,6 +206,7 @@ impl<M: ReadMemory> Sampler<M> {
                         return false;
                     };
                     self.threads[index].last_miss = Some(cframe);
+                    self.threads[index].has_roamed();
                     let addr = RemoteAddr(cframe.0.wrapping_add(current_frame));
                     self.miss(index, Purpose::CFrame, (addr, 8));
                     return false;
@@ -298,6 +299,8 @@ impl<M: ReadMemory> Sampler<M> {
             let fetch = readahead::entry_frames(&self.mappings, need, thread.entry_readahead);
             return (Purpose::Frame, fetch);
         }
-        (Purpose::Frame, readahead::frame_page(&self.mappings, need))
+        let fetch = readahead::frame_window(&self.mappings, need, thread.frames_missed);
+        thread.frames_missed = thread.frames_missed.saturating_add(1);
+        (Purpose::Frame, fetch)
     }
 }

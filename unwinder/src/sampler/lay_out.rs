@@ -1,6 +1,7 @@
 //! Lays out a plan: the process, then thread by thread, what moves most first.
 
 use super::Sampler;
+use super::readahead::Mappings;
 use super::tracked::{Outside, Thread};
 use crate::datastack::ChunkKind;
 use crate::layout::{FrameRoot, Frames};
@@ -29,6 +30,9 @@ const MERGE_ENTRY_GAP_BYTES: u64 = 2 << 10;
 const FRAME_STACK_BYTES: u64 = 512;
 /// Entry frames of one thread are read as ranges up to this size, singly beyond.
 const ENTRY_RANGE_BUDGET_BYTES: u64 = 64 << 10;
+/// The same for a thread that roams: all between the highest and the lowest, which are four hundred
+/// bytes apart or more for each call through C.
+const ROAMING_BYTES: u64 = 256 << 10;
 
 impl<M: ReadMemory> Sampler<M> {
     /// All threads and the lists that lead to them, or some threads whose lists are known: one
@@ -87,11 +91,15 @@ impl<M: ReadMemory> Sampler<M> {
         let top = chunks.first().map(|newest| top_of(thread, *newest));
         let outside = &thread.learned.outside;
         let is_entry = |piece: &&Outside| piece.entry;
+        let gaps = match thread.roams() {
+            true => Gaps::Mapping(&self.mappings),
+            false => Gaps::Small,
+        };
         let entries = |push: &mut dyn FnMut(RemoteAddr, u32)| {
-            for_merged_outside(outside.iter().filter(is_entry), push);
+            for_merged_outside(outside.iter().filter(is_entry), gaps, push);
         };
         let others = |push: &mut dyn FnMut(RemoteAddr, u32)| {
-            for_merged_outside(outside.iter().filter(|piece| !piece.entry), push);
+            for_merged_outside(outside.iter().filter(|piece| !piece.entry), gaps, push);
         };
         let rooted = matches!(self.layout.thread.root, FrameRoot::CFrame { .. });
         if rooted {
@@ -179,7 +187,7 @@ impl<M: ReadMemory> Sampler<M> {
         }
         let pieces = &mut pieces[..count];
         pieces.sort_unstable_by_key(|piece| piece.addr);
-        for_merged_outside(pieces.iter(), push);
+        for_merged_outside(pieces.iter(), Gaps::Small, push);
     }
 }
 
@@ -238,12 +246,25 @@ fn top_of(thread: &Thread, (addr, len): (RemoteAddr, u32)) -> (RemoteAddr, u32) 
     )
 }
 
+/// Which gaps between entry frames are read with them.
+#[derive(Clone, Copy)]
+enum Gaps<'a> {
+    /// Those that cost less than one segment more.
+    Small,
+    /// All within one mapping.
+    Mapping(&'a Mappings),
+}
+
 /// Calls `push` for runs of pieces whose gaps are small; `pieces` are sorted by address.
 fn for_merged_outside<'a>(
     pieces: impl Iterator<Item = &'a Outside>,
+    gaps: Gaps<'_>,
     push: &mut dyn FnMut(RemoteAddr, u32),
 ) {
-    let mut left = ENTRY_RANGE_BUDGET_BYTES;
+    let mut left = match gaps {
+        Gaps::Small => ENTRY_RANGE_BUDGET_BYTES,
+        Gaps::Mapping(_) => ROAMING_BYTES,
+    };
     let mut run: Option<(u64, u64)> = None;
     let mut push = |(from, to): (u64, u64)| {
         push(
@@ -255,10 +276,10 @@ fn for_merged_outside<'a>(
         let (start, end) = (piece.addr.0, piece.addr.0 + u64::from(piece.len));
         run = match run {
             Some((from, to)) => {
-                let gap = if piece.entry && left > 0 {
-                    MERGE_ENTRY_GAP_BYTES
-                } else {
-                    MERGE_GAP_BYTES
+                let gap = match gaps {
+                    _ if !piece.entry || left == 0 => MERGE_GAP_BYTES,
+                    Gaps::Mapping(maps) if start <= to + left && maps.holds(from, end) => left,
+                    Gaps::Mapping(_) | Gaps::Small => MERGE_ENTRY_GAP_BYTES,
                 };
                 if start <= to + gap {
                     if piece.entry {

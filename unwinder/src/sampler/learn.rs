@@ -14,7 +14,7 @@ use crate::threads::Root;
 /// So many pieces outside the chunks are read on although the last sample did not need them: a
 /// generator that comes and goes, often at one of a few addresses, costs bytes then, not one
 /// more call each time. Those that were needed last are kept. A thread that needs more at its
-/// deepest (generators that delegate to generators) keeps as many as that.
+/// deepest (generators that delegate to generators) keeps half as many as that.
 const KEEP_PIECES: usize = 64;
 /// A piece that was not needed for so many samples is dropped in any case.
 const KEEP_SAMPLES: u64 = 1024;
@@ -223,7 +223,7 @@ fn forget_outside(thread: &mut Thread) -> bool {
     let recent = &mut thread.learned.recently_needed;
     // Forgotten slowly: by half in about forty reviews.
     *recent = (*recent - recent.div_ceil(64)).max(before - idle);
-    let keep = KEEP_PIECES.max(2 * *recent);
+    let keep = KEEP_PIECES.max(*recent / 2);
     if idle > keep {
         // Half of what is not needed goes, so that this is rare.
         let scratch = &mut thread.idle_scratch;

@@ -20,6 +20,9 @@ const FRAME_BYTES_GUESS: u64 = 200;
 pub(super) const MAX_FETCH_BYTES: u64 = 1 << 20;
 /// Around a frame object of 3.8 – 3.10.
 const OBJECT_WINDOW_BYTES: u64 = 16 << 10;
+/// Around a frame outside of the chunks: first its page; where one leads to the next, the window
+/// doubles with each that was missed (their pools lie in one arena).
+const MAX_FRAME_WINDOW_BYTES: u64 = 64 << 10;
 
 /// Private anonymous writable mappings of the target, by address.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +44,12 @@ impl Mappings {
             }
         }
         Self { ranges }
+    }
+
+    /// Whether one mapping holds all from `from` to `to`.
+    pub(super) fn holds(&self, from: u64, to: u64) -> bool {
+        let at = self.ranges.partition_point(|(start, _)| *start <= from);
+        at.checked_sub(1).is_some_and(|i| to <= self.ranges[i].1)
     }
 
     /// The mapping that holds `addr`; its own page where none is known.
@@ -135,10 +144,22 @@ pub(super) fn chunk_body(start: u64, live_end: u64, need: (RemoteAddr, u64)) -> 
     )
 }
 
-/// A frame outside the chunks that is the first of its kind: its page.
-pub(super) fn frame_page(maps: &Mappings, need: (RemoteAddr, u64)) -> (RemoteAddr, u32) {
-    let page = need.0.0 & !(PAGE - 1);
-    clip(page, page.saturating_add(PAGE), need, maps.around(need.0))
+/// A frame outside the chunks that is none of the known ones: its neighbourhood, when `before`
+/// such frames were missed in the same sample.
+pub(super) fn frame_window(
+    maps: &Mappings,
+    need: (RemoteAddr, u64),
+    before: u32,
+) -> (RemoteAddr, u32) {
+    let doubled = PAGE.checked_shl(before).unwrap_or(u64::MAX);
+    let window = doubled.clamp(PAGE, MAX_FRAME_WINDOW_BYTES);
+    let start = need.0.0 & !(window - 1);
+    clip(
+        start,
+        start.saturating_add(window),
+        need,
+        maps.around(need.0),
+    )
 }
 
 /// An entry frame above one that was seen: older ones lie higher on the C stack.
@@ -192,6 +213,14 @@ mod tests {
     }
 
     #[test]
+    fn a_range_that_crosses_a_hole_is_in_no_mapping() {
+        let maps = Mappings::new(vec![(0x1000, 0x2000), (0x3000, 0x5000)]);
+        assert!(maps.holds(0x1000, 0x2000) && maps.holds(0x3008, 0x5000));
+        assert!(!maps.holds(0x1800, 0x3800) && !maps.holds(0x3000, 0x5001));
+        assert!(!maps.holds(0x800, 0x900));
+    }
+
+    #[test]
     fn an_unknown_mapping_is_one_page() {
         let maps = Mappings::default();
         let first = first_chunks(&maps, RemoteAddr(0x2000), 0x100, None);
@@ -212,7 +241,8 @@ mod tests {
         for start in [0x1000_u64, 0x1fc0, 0x1ff8, 0x5000, u64::MAX - 200] {
             let need = (RemoteAddr(start), 88);
             for (addr, len) in [
-                frame_page(&maps, need),
+                frame_window(&maps, need, 0),
+                frame_window(&maps, need, 70),
                 frame_objects(&maps, need),
                 entry_frames(&maps, need, 4096),
                 chunk_body(0x1000, 0x1008, need),

@@ -40,6 +40,9 @@ pub(super) struct Learned {
     pub(super) recently_needed: usize,
 }
 
+/// What a sample adds whose newest frame was found through a `_PyCFrame` that the plan did not have.
+const ROAMED: u8 = 16;
+
 /// An instant of a thread, as its thread state told it in one short read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
@@ -125,6 +128,11 @@ pub struct Thread {
     pub(super) idle_scratch: Vec<u64>,
     /// Length of the next read-ahead over entry frames.
     pub(super) entry_readahead: u64,
+    /// How much the depth of the C stack changes from sample to sample, as far as plans had not
+    /// foreseen it: [`ROAMED`] for each such sample, less one for each other.
+    roamed: u8,
+    /// Frames outside of the chunks that were missed in this sample, entry frames aside.
+    pub(super) frames_missed: u32,
 }
 
 impl Thread {
@@ -159,12 +167,15 @@ impl Thread {
             scratch: Vec::new(),
             idle_scratch: Vec::new(),
             entry_readahead: 0,
+            roamed: 0,
+            frames_missed: 0,
         }
     }
 
     /// Forgets what was learnt.
     pub(super) fn forget(&mut self) {
         self.learned = Learned::default();
+        self.roamed = 0;
         // A frame that is as it was would not be learnt again.
         self.outcome = None;
     }
@@ -189,6 +200,8 @@ impl Thread {
         self.cursor = None;
         self.last_miss = None;
         self.entry_readahead = 0;
+        self.roamed = self.roamed.saturating_sub(1);
+        self.frames_missed = 0;
     }
 
     /// After the last round.
@@ -198,6 +211,19 @@ impl Thread {
             let cut = if self.seen { Cut::Rounds } else { Cut::Thread };
             self.outcome = Some(Outcome::Cut(cut));
         }
+    }
+
+    /// Notes that the plan lacked the `_PyCFrame` of its newest frame, though it had others.
+    pub(super) fn has_roamed(&mut self) {
+        if self.learned.outside.iter().any(|piece| piece.entry) {
+            self.roamed = self.roamed.saturating_add(ROAMED);
+        }
+    }
+
+    /// Whether Python code calls Python code through C, deeper and less deep all the time (3.11,
+    /// 3.12): then the next `_PyCFrame` is somewhere between those that were seen.
+    pub(super) fn roams(&self) -> bool {
+        self.roamed > ROAMED
     }
 
     /// How many copies of its stack are compared, the first among them.
