@@ -384,6 +384,41 @@ fn a_permission_that_is_missing_is_named() {
     assert_sum(&answer(own));
 }
 
+/// A thread is stopped anywhere, also where it has begun to enter Python code from C: 3.11 and 3.12
+/// have a `_PyCFrame` there that is linked and not filled.
+#[test]
+fn calls_from_c_are_whole_wherever_they_are_stopped() {
+    let _alone = alone();
+    matrix(|interpreter| {
+        if interpreter.version < (3, 11, 0) {
+            return;
+        }
+        let target = Target::spawn(interpreter, "exact.py", &["inward"]);
+        let (tables, said) = recording(&target, "1000", "1");
+        // What comes too late is of another instant; nothing else may be wrong.
+        let timely = [
+            "torn",
+            "unreadable",
+            "moved",
+            "changed",
+            "root",
+            "gap",
+            "code",
+        ];
+        let mut whole = 0;
+        for sample in &tables.samples {
+            let reason = sample.reason.map(|reason| tables.string(reason));
+            assert!(!reason.is_some_and(|r| timely.contains(&r)), "{said}");
+            whole += u32::from(sample.trust == Trust::Verified);
+        }
+        let totals = tables.totals.as_ref().expect("totals");
+        let lost = totals.lost.iter().map(|(reason, _)| reason.as_str());
+        assert!(!lost.into_iter().any(|r| timely.contains(&r)), "{said}");
+        assert!(whole > 100, "{said}");
+        assert!(answer(target)["made"].as_u64().expect("a count") > 0);
+    });
+}
+
 #[test]
 fn a_stopped_thread_never_shows_an_impossible_step() {
     let _alone = alone();

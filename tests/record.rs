@@ -43,6 +43,33 @@ fn resting_stacks_are_recorded_as_they_are() {
     });
 }
 
+/// A thread that runs code of a sub-interpreter has a stack in the one that called it as well, which
+/// waits: its time is counted once.
+#[test]
+fn a_thread_in_a_sub_interpreter_is_sampled_once() {
+    matrix(|interpreter| {
+        // Up to 3.12 a sub-interpreter's thread state keeps the thread that has made it.
+        if interpreter.version < (3, 13, 0) {
+            return;
+        }
+        let target = Target::spawn(interpreter, "subinterp.py", &[]);
+        let scratch = Scratch::new("nested");
+        let (file, pid) = (scratch.join("out.olk"), target.pid().to_string());
+        let out = file.to_string_lossy();
+        onlooker(&["record", "-i", "-d", "0.4", "-o", &out, "-p", &pid]).success();
+        let tables = load(&file);
+        let mut inside = 0;
+        for sample in &tables.samples {
+            let names = tables.frames(sample.stack);
+            let names: Vec<&str> = names.map(|frame| tables.string(frame.name)).collect();
+            assert!(!names.contains(&"enter"), "{names:?} waits for another");
+            inside += u32::from(names.contains(&"внутри"));
+        }
+        assert!(inside > 0, "{}", tables.samples.len());
+        assert!(target.finish().success());
+    });
+}
+
 /// `one` takes 23 % of the time in calls of 50 ns: a profiler that shows what stands still shows it
 /// in less than 1 % of its samples.
 #[test]

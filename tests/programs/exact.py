@@ -1,6 +1,6 @@
 """Targets of tests/exact.rs. They work until standard input closes and tell what became of it.
 
-usage: exact.py sum | calls | half | family | signals NAME... | late NAME... | crowd | exec
+usage: exact.py sum | calls | inward | half | family | signals NAME... | late NAME... | crowd | exec
 """
 
 import ctypes
@@ -77,6 +77,27 @@ def calls():
             spin(0.0005)
     libc.semctl(semaphore, 0, 0)
     return {"made": made, "failed": failed}
+
+
+class Rank:
+    def __init__(self, value):
+        self.value = value
+
+    def __lt__(self, other):
+        return self.value < other.value
+
+
+def inward():
+    """Calls of Python code by C code, one after the other."""
+    ranks = [Rank(random.random()) for _ in range(100)]
+    made = 0
+    while not done.is_set():
+        made += len(list(map(abs_of, range(300)))) + len(sorted(ranks))
+    return {"made": made}
+
+
+def abs_of(value):
+    return -value if value < 0 else value
 
 
 def half():
@@ -157,6 +178,7 @@ os.write(1, oracle.encode(oracle.message([])))
 answer = {
     "sum": sums,
     "calls": calls,
+    "inward": inward,
     "half": half,
     "family": family,
     "signals": signals,

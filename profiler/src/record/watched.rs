@@ -90,6 +90,11 @@ impl Watched {
         let threads = self.session.stacks().count();
         let every_ns = questions_every_ns(threads);
         for stack in self.session.stacks() {
+            if stack.waits {
+                // Its thread has one sample: that of the innermost interpreter.
+                recorder.seen(&mut self.rows, stack);
+                continue;
+            }
             let state = match self.rows.kernel(stack) {
                 Some(kernel) => state(&self.session, stack, kernel, now_ns, held, every_ns),
                 None => State {
@@ -130,7 +135,8 @@ impl Watched {
     ) {
         self.judge_names(recorder, now_ns);
         self.meet_new_threads(recorder);
-        let Some(stack) = self.session.stacks().find(|s| s.tstate == tstate) else {
+        let mut stacks = self.session.stacks();
+        let Some(stack) = stacks.find(|s| s.tstate == tstate && !s.waits) else {
             return;
         };
         let waits_for_gil = match self.rows.kernel(stack) {

@@ -20,6 +20,9 @@ pub(super) struct Evidence<'a> {
     pub(super) resolved: &'a Resolved,
     pub(super) layout: &'a Layout,
     pub(super) codes: &'a CodeTable,
+    /// Whether the thread stood still from before the first read to behind the last. Then it does not
+    /// matter how many there were, and what its frames hold on to is not replaced.
+    pub(super) stands: bool,
     /// Whether one call read the thread's memory, or others read it again.
     pub(super) one_window: bool,
     /// Whether the names of this sample were read after its stack: then they may belong to a
@@ -64,13 +67,13 @@ pub(super) fn first_failure(evidence: &Evidence<'_>) -> Option<&'static Check> {
 /// All of its memory came from one call, or was read again when it had come. What a second call
 /// fetched belongs to a later instant.
 fn one_window(evidence: &Evidence<'_>) -> bool {
-    evidence.one_window
+    evidence.stands || evidence.one_window
 }
 
 /// Every code object was known before the stack was read and still is the same after it: only
 /// then its names are surely those of the frame.
 fn known_code(evidence: &Evidence<'_>) -> bool {
-    !evidence.new_codes && !evidence.resolved.faults().code
+    (evidence.stands || !evidence.new_codes) && !evidence.resolved.faults().code
 }
 
 /// Every instruction lies in its code object.
@@ -112,8 +115,6 @@ fn ends_at_a_root(evidence: &Evidence<'_>) -> bool {
 /// All copies of its moving part, read in one call, agree, and the part that was read once belongs
 /// to them; or it is link by link the stack of the sample before.
 fn still_the_same(evidence: &Evidence<'_>) -> bool {
-    evidence
-        .thread
-        .copies_agree
-        .unwrap_or(!evidence.resolved.changed)
+    let agree = evidence.thread.copies_agree;
+    evidence.stands || agree.unwrap_or(!evidence.resolved.changed)
 }

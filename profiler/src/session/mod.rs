@@ -4,6 +4,7 @@ mod attempts;
 mod checks;
 mod ending;
 mod labels;
+mod nested;
 mod places;
 mod resolve;
 mod thread_names;
@@ -30,6 +31,7 @@ pub(crate) use checks::CODE;
 use checks::Evidence;
 use labels::Labels;
 pub use labels::ThreadLabel;
+use nested::Stand;
 use resolve::Resolved;
 
 /// Mappings change when a program grows; read-ahead, of what the plan misses, only needs to know
@@ -112,6 +114,8 @@ pub struct ThreadStack {
     pub owns_gil: bool,
     /// How sure the frames are.
     pub trust: Trust,
+    /// Whether its thread runs code of another interpreter, which was called from this stack.
+    pub waits: bool,
     /// Whether it was seen in the current sample.
     current: bool,
     resolved: Resolved,
@@ -147,6 +151,10 @@ pub struct Session {
     pending: Vec<usize>,
     /// Those of them that wait for their turn.
     waiting: Vec<usize>,
+    /// Where the stacks of the sample stand.
+    stands: Vec<Stand>,
+    /// Whether the threads of this sample stand still.
+    standing: bool,
     /// Whether samples come so fast that not everything is read again for each of them.
     fast: bool,
     /// Whether a call may serve samples to come.
@@ -186,6 +194,8 @@ impl Session {
             places: Vec::new(),
             pending: Vec::new(),
             waiting: Vec::new(),
+            stands: Vec::new(),
+            standing: false,
             fast: rate_hz > FAST_HZ,
             ahead: rate_hz.is_infinite(),
             lists_read: None,
@@ -291,6 +301,7 @@ impl Session {
     }
 
     fn take(&mut self, tries: usize) -> Result<(), Error> {
+        self.standing = false;
         self.sampled = Instant::now();
         self.earlier = Earlier::Unchecked;
         let calls = self.cost(Class::Stacks).calls;
@@ -311,6 +322,7 @@ impl Session {
         }
         let result = self.attempts(tries.max(1));
         result.map_err(|error| read_error(self.pid, error))?;
+        self.find_nested();
         self.missed |= self.cost(Class::Stacks).calls - calls > 1;
         self.rest
             .keep(self.pending.is_empty() && self.sampler.lists_cut().is_none());
@@ -322,11 +334,12 @@ impl Session {
     }
 
     /// Takes a sample of these thread states only, which an earlier sample of all threads has
-    /// seen; the lists of threads are not followed.
+    /// seen; the lists of threads are not followed. Their threads stand still meanwhile.
     ///
     /// # Errors
     /// When the process is gone or may not be read.
     pub fn sample_of(&mut self, tstates: &[RemoteAddr], tries: usize) -> Result<(), Error> {
+        self.standing = true;
         self.sampled = Instant::now();
         self.earlier = Earlier::Unchecked;
         self.sampler.begin();
@@ -338,8 +351,13 @@ impl Session {
         let chosen = threads.filter(|(_, thread)| tstates.contains(&thread.tstate));
         self.pending.clear();
         self.pending.extend(chosen.map(|(index, _)| index));
+        for index in &self.pending {
+            self.sampler.read_copies(*index, 1);
+        }
         let result = self.attempts_of_pending(self.sampled, tries.max(1), 0);
-        result.map_err(|error| read_error(self.pid, error))
+        result.map_err(|error| read_error(self.pid, error))?;
+        self.find_nested();
+        Ok(())
     }
 
     /// Brings `places` up to date with the threads of the sampler.
@@ -387,7 +405,8 @@ impl Session {
             for index in &self.pending {
                 // The code of a stack that is taken again anyhow is not asked for.
                 let agree = self.sampler.threads()[*index].copies_agree != Some(false);
-                if last_try || agree && self.sampler.is_one_window(*index) {
+                let is_one = self.standing || self.sampler.is_one_window(*index);
+                if last_try || agree && is_one {
                     let stack = &mut self.stacks[self.places[*index]];
                     stack.resolved.want(&mut self.codes);
                     wanted = true;
@@ -457,6 +476,7 @@ impl Session {
             resolved: &stack.resolved,
             layout: self.sampler.layout(),
             codes: &self.codes,
+            stands: self.standing,
             one_window: self.sampler.is_one_window(index),
             new_codes,
         };
@@ -476,6 +496,7 @@ impl Session {
             stack.calm.saturating_add(1)
         };
         let copies = match (stack.calm < CALM_AFTER, self.fast) {
+            _ if self.standing => 1,
             (false, _) => 1,
             (true, true) => FAST_COPIES,
             (true, false) => COPIES,
@@ -525,6 +546,7 @@ impl ThreadStack {
             gil_requested: None,
             owns_gil: false,
             trust: Trust::Verified,
+            waits: false,
             current: false,
             resolved: Resolved::default(),
             stale: false,

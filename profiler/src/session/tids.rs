@@ -48,7 +48,14 @@ impl Tids {
 
     fn lookup<M: ReadMemory>(&mut self, memory: &mut M, state: &ThreadState) -> Option<i32> {
         if let Some(native) = state.native_thread_id {
-            return self.map.outer(native);
+            // Where C code forks and does not tell Python (uWSGI), the child's thread state keeps the
+            // id of a thread of its parent. That thread goes on as the child's first.
+            let first = || {
+                let pthread = RemoteAddr(state.thread_id);
+                self.tid_at(memory, pthread, GLIBC_TID)
+                    .filter(|tid| *tid == self.pid)
+            };
+            return self.map.outer(native).or_else(first);
         }
         // Up to 3.10 only `pthread_self()` is there: with glibc the address of a structure
         // that holds the id.

@@ -173,6 +173,12 @@ impl Known {
         self.same = 0;
     }
 
+    /// Begins anew, with the same frames.
+    pub(crate) fn restart(&mut self) {
+        self.at = 0;
+        self.same = 0;
+    }
+
     /// How many frames, from the outermost on, are those of the sample before. Asked after a
     /// walk that reached the root.
     #[must_use]

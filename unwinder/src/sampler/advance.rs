@@ -1,6 +1,6 @@
 //! One thread, as far as the snapshot goes: thread state, chain of chunks, frames.
 
-use super::tracked::Outcome;
+use super::tracked::{Outcome, Thread};
 use super::{Sampler, readahead};
 use crate::datastack::{self, ChainEnd, ChunkKind};
 use crate::frames::{Cursor, Cut, Known, Progress, is_entry, walk};
@@ -9,9 +9,13 @@ use crate::memory::{Lookup, ReadMemory, RemoteAddr};
 use crate::plan::{Group, Purpose, Slot};
 use crate::threads::{self, Root, ThreadState};
 
+const SLOT_BYTES: u64 = 8;
 /// First read-ahead over entry frames, doubled with every further miss.
 const ENTRY_READAHEAD_BYTES: u64 = 4096;
 const MAX_ENTRY_READAHEAD_BYTES: u64 = 256 << 10;
+/// `current_frame` and, behind it, `previous` of a `_PyCFrame` (Include/cpython/pystate.h, 3.11 and
+/// 3.12).
+pub(super) const CFRAME_BYTES: u32 = 16;
 
 impl<M: ReadMemory> Sampler<M> {
     /// Takes thread `index` as far as it goes and notes what it misses.
@@ -195,23 +199,27 @@ impl<M: ReadMemory> Sampler<M> {
             (Root::CFrame(_), Some(shown)) => (shown, None),
             (Root::Frame { newest, base }, None) => (newest, base),
             (Root::CFrame(cframe), None) if cframe.is_null() => (RemoteAddr::NULL, None),
-            (Root::CFrame(cframe), None) => match self.current_frame(index, cframe) {
-                Some(newest) => (newest, None),
-                None if self.threads[index].last_miss == Some(cframe) => {
-                    self.end(index, Outcome::Cut(Cut::Unreadable));
-                    return false;
-                }
-                None => {
-                    let FrameRoot::CFrame { current_frame, .. } = self.layout.thread.root else {
+            (Root::CFrame(newest), None) => {
+                let cframe = self.threads[index].before_unfilled.unwrap_or(newest);
+                match self.current_frame(index, cframe) {
+                    Some(newest) => (newest, None),
+                    None if self.threads[index].last_miss == Some(cframe) => {
+                        self.end(index, Outcome::Cut(Cut::Unreadable));
                         return false;
-                    };
-                    self.threads[index].last_miss = Some(cframe);
-                    self.threads[index].has_roamed();
-                    let addr = RemoteAddr(cframe.0.wrapping_add(current_frame));
-                    self.miss(index, Purpose::CFrame, (addr, 8));
-                    return false;
+                    }
+                    None => {
+                        let FrameRoot::CFrame { current_frame, .. } = self.layout.thread.root
+                        else {
+                            return false;
+                        };
+                        self.threads[index].last_miss = Some(cframe);
+                        self.threads[index].has_roamed();
+                        let addr = RemoteAddr(cframe.0.wrapping_add(current_frame));
+                        self.miss(index, Purpose::CFrame, (addr, CFRAME_BYTES));
+                        return false;
+                    }
                 }
-            },
+            }
         };
         // A thread that runs no Python code has an empty stack, which is whole.
         let base = if newest.is_null() { None } else { base };
@@ -229,23 +237,68 @@ impl<M: ReadMemory> Sampler<M> {
         let (frames, known) = (&mut thread.frames, &mut thread.known);
         match walk(&view, &self.layout.frames, cursor, frames, known) {
             Progress::Root => {
-                thread.same = thread.known.same();
-                self.end(index, Outcome::Whole);
+                if is_rooted(thread, &self.layout.frames) || !self.step_back(index) {
+                    let thread = &mut self.threads[index];
+                    thread.same = thread.known.same();
+                    self.end(index, Outcome::Whole);
+                }
             }
-            Progress::Cut(cut) => self.end(index, Outcome::Cut(cut)),
+            Progress::Cut(cut) => {
+                if cut != Cut::Torn || !self.step_back(index) {
+                    self.end(index, Outcome::Cut(cut));
+                }
+            }
             Progress::Miss { addr, .. } if thread.last_miss == Some(addr) => {
                 let cut = match thread.chunk_error {
                     Some(_) => Cut::Chunks,
                     None => Cut::Unreadable,
                 };
-                self.end(index, Outcome::Cut(cut));
+                if !self.step_back(index) {
+                    self.end(index, Outcome::Cut(cut));
+                }
             }
             Progress::Miss { addr, len } => {
                 thread.last_miss = Some(addr);
+                thread.frames_missed = thread.frames_missed.saturating_add(1);
                 let (purpose, fetch) = self.frame_fetch(index, addr, len);
                 self.miss(index, purpose, fetch);
             }
         }
+    }
+
+    /// Where the newest `_PyCFrame` led to no whole stack, walks from the one before it; whether there is
+    /// one. The interpreter links a new one first and fills it after that
+    /// (`_PyEval_EvalFrameDefault`, Python/ceval.c, 3.11 and 3.12); a thread that is preempted in
+    /// between runs the frame of the one before. So each is gone back from once, and only one.
+    fn step_back(&mut self, index: usize) -> bool {
+        let FrameRoot::CFrame { current_frame, .. } = self.layout.thread.root else {
+            return false;
+        };
+        let view = self.snapshot.view(Group::thread(index));
+        let thread = &mut self.threads[index];
+        let Some(Root::CFrame(newest)) = thread.state.map(|state| state.root) else {
+            return false;
+        };
+        if thread.before_unfilled.is_some() || thread.shown.is_some() {
+            return false;
+        }
+        let previous = newest.offset(current_frame + 8).and_then(|at| view.u64(at));
+        let Some(previous) = previous.map(RemoteAddr) else {
+            return false;
+        };
+        if previous == newest || !previous.is_plausible_pointer() {
+            return false;
+        }
+        thread.before_unfilled = Some(previous);
+        thread.void_calls = std::mem::take(&mut thread.frames_missed);
+        thread.frames.clear();
+        thread.known.restart();
+        thread.cursor = None;
+        thread.last_miss = None;
+        if self.find_root(index) {
+            self.walk_frames(index);
+        }
+        true
     }
 
     /// What to fetch for a frame that is not in the snapshot.
@@ -299,8 +352,24 @@ impl<M: ReadMemory> Sampler<M> {
             let fetch = readahead::entry_frames(&self.mappings, need, thread.entry_readahead);
             return (Purpose::Frame, fetch);
         }
-        let fetch = readahead::frame_window(&self.mappings, need, thread.frames_missed);
-        thread.frames_missed = thread.frames_missed.saturating_add(1);
+        let before = thread.frames_missed.saturating_sub(1);
+        let fetch = readahead::frame_window(&self.mappings, need, before);
         (Purpose::Frame, fetch)
+    }
+}
+
+/// Whether the outermost frame can be one. A frame that was pushed and is not linked yet has no
+/// caller either.
+fn is_rooted(thread: &Thread, layout: &Frames) -> bool {
+    let (Frames::Interpreter(layout), Some(frame)) = (layout, thread.frames.last()) else {
+        return true;
+    };
+    match (layout.first_entry_owner, thread.chunks.last()) {
+        (Some(_), _) => is_entry(layout, frame.owner),
+        // 3.11: the first chunk begins with an unused slot (`push_chunk`, Python/pystate.c).
+        (None, Some(chunk)) if thread.chain == Some(ChainEnd::Complete) => {
+            frame.addr.0 == chunk.addr.0 + chunk.kind.header_bytes() + SLOT_BYTES
+        }
+        (None, _) => true,
     }
 }

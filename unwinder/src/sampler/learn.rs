@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Sampler;
+use super::advance::CFRAME_BYTES;
 use super::tracked::{Learned, Outcome, Outside, Thread};
 use crate::datastack::{Chunk, ChunkKind};
 use crate::frames::{Cut, is_entry, objects};
@@ -157,17 +158,21 @@ fn live_bytes(chunk: &Chunk, thread: &Thread, layout: &Layout) -> u64 {
 /// Frames outside the chunks. Whether the plan changes.
 fn learn_outside(thread: &mut Thread, layout: &Layout) -> bool {
     let mut changed = false;
-    if let Some(Root::CFrame(cframe)) = thread.state.map(|s| s.root)
+    if let Some(Root::CFrame(newest)) = thread.state.map(|s| s.root)
         && let FrameRoot::CFrame { current_frame, .. } = layout.thread.root
-        && let Some(addr) = cframe.offset(current_frame).filter(|_| !cframe.is_null())
     {
-        let piece = Outside {
-            addr,
-            len: 8,
-            needed: thread.samples,
-            entry: true,
-        };
-        changed |= need(&mut thread.learned.outside, piece);
+        for cframe in std::iter::once(newest).chain(thread.before_unfilled) {
+            let Some(addr) = cframe.offset(current_frame).filter(|_| !cframe.is_null()) else {
+                continue;
+            };
+            let piece = Outside {
+                addr,
+                len: CFRAME_BYTES,
+                needed: thread.samples,
+                entry: true,
+            };
+            changed |= need(&mut thread.learned.outside, piece);
+        }
     }
     // What is as it was in the sample before was learnt then.
     let new = thread.frames.len() - thread.same;

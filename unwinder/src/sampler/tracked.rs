@@ -2,10 +2,11 @@
 
 use super::aim::Top;
 use crate::datastack::{ChainEnd, Chunk, ChunkError, DataStackState};
-use crate::frames::{Cursor, Cut, Known, RawFrame};
+use crate::frames::{Cursor, Cut, Known, RawFrame, is_entry};
+use crate::layout::{Frames, Layout};
 use crate::memory::RemoteAddr;
 use crate::snapshot::MAX_COPIES;
-use crate::threads::ThreadState;
+use crate::threads::{Root, ThreadState};
 
 /// How the sample of one thread ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,10 +129,14 @@ pub struct Thread {
     pub(super) idle_scratch: Vec<u64>,
     /// Length of the next read-ahead over entry frames.
     pub(super) entry_readahead: u64,
+    /// The `_PyCFrame` before the newest, where that is not filled yet (3.11, 3.12).
+    pub(super) before_unfilled: Option<RemoteAddr>,
+    /// Calls that read what the newest seemed to lead to: none of it is part of the stack.
+    pub(super) void_calls: u32,
     /// How much the depth of the C stack changes from sample to sample, as far as plans had not
     /// foreseen it: [`ROAMED`] for each such sample, less one for each other.
     roamed: u8,
-    /// Frames outside of the chunks that were missed in this sample, entry frames aside.
+    /// Frames that the walk has missed.
     pub(super) frames_missed: u32,
 }
 
@@ -167,6 +172,8 @@ impl Thread {
             scratch: Vec::new(),
             idle_scratch: Vec::new(),
             entry_readahead: 0,
+            before_unfilled: None,
+            void_calls: 0,
             roamed: 0,
             frames_missed: 0,
         }
@@ -200,6 +207,8 @@ impl Thread {
         self.cursor = None;
         self.last_miss = None;
         self.entry_readahead = 0;
+        self.before_unfilled = None;
+        self.void_calls = 0;
         self.roamed = self.roamed.saturating_sub(1);
         self.frames_missed = 0;
     }
@@ -235,6 +244,23 @@ impl Thread {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.outcome == Some(Outcome::Whole)
+    }
+
+    /// Where on the C stack its newest call from C into Python stands: the `_PyCFrame` (3.11, 3.12)
+    /// or the newest entry frame (3.13+). `None` where there is none, or none that is known.
+    #[must_use]
+    pub fn c_stack(&self, layout: &Layout) -> Option<RemoteAddr> {
+        if self.frames.is_empty() {
+            return None;
+        }
+        match (self.state?.root, &layout.frames) {
+            (Root::CFrame(cframe), _) => Some(cframe),
+            (Root::Frame { base, .. }, Frames::Interpreter(frame)) => {
+                let mut entries = self.frames.iter().filter(|f| is_entry(frame, f.owner));
+                entries.next().map(|f| f.addr).filter(|f| Some(*f) != base)
+            }
+            (Root::Frame { .. }, Frames::Objects(_)) => None,
+        }
     }
 
     /// Runs of chunks that lie side by side.
