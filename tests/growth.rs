@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use onlooker_recording::read;
@@ -235,6 +235,60 @@ fn memory_whose_place_shared_memory_has_taken_is_not_kept() {
         assert!(kept < 1.0, "{seen:?}");
         assert!(!seen.contains_key("by_shared"), "{seen:?}");
     });
+}
+
+#[test]
+fn memory_that_realloc_moves_is_kept() {
+    matrix(|interpreter| {
+        let (seen, answer) = of_one_round(interpreter, "moved");
+        let truth: BTreeMap<String, f64> = serde_json::from_str(&answer).expect("JSON");
+        let kept = |name: &str| seen.get(name).copied().unwrap_or_default().1;
+        let all_true: f64 = truth.values().sum::<f64>() / MIB;
+        let all_kept: f64 = seen.values().map(|(_, kept)| kept).sum();
+        for (name, bytes) in &truth {
+            let share = kept(name) / all_kept;
+            let true_share = bytes / MIB / all_true;
+            let apart = (true_share - share).abs();
+            assert!(apart < 0.05, "{name}: {share} for {true_share} in {seen:?}");
+        }
+        assert!(kept("append_for_now") / all_kept < 0.05, "{seen:?}");
+        // What a list or a bytearray has left for later, up to an eighth, was not touched yet.
+        assert!(
+            (0.85..1.05).contains(&(all_kept / all_true)),
+            "{seen:?}, {answer}"
+        );
+        assert!(seen["append_for_now"].0 > 30.0, "{seen:?}");
+    });
+}
+
+#[test]
+fn where_moves_are_not_told_that_is_said() {
+    let scratch = Scratch::new("growth-deaf");
+    let output = scratch.join("x.olk");
+    // In mounts of its own tracefs is empty.
+    let hide = "for d in tracing debug; do \
+                [ ! -d /sys/kernel/$d ] || mount -t tmpfs none /sys/kernel/$d || exit; done; \
+                exec \"$@\"";
+    let recorded = |hidden: bool| {
+        let onlooker = onlooker_command();
+        let mut command = Command::new("unshare");
+        command.args([
+            "--mount",
+            "sh",
+            "-c",
+            if hidden { hide } else { "exec \"$@\"" },
+        ]);
+        command.arg("sh").arg(onlooker.get_program());
+        command.args(["record", "--growth", "-o"]).arg(&output);
+        command.arg("--").arg(newest().executable);
+        command.arg(program("growth.py")).arg("short");
+        run(command.stdin(Stdio::null())).success().stderr
+    };
+    let said = "memory that realloc has moved counts as freed";
+    for hidden in [true, false] {
+        let stderr = recorded(hidden);
+        assert_eq!(stderr.contains(said), hidden, "{stderr}");
+    }
 }
 
 #[test]

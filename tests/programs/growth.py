@@ -1,6 +1,6 @@
 """Target of tests/growth.rs: grows at known places, in steps that standard input asks for.
 
-usage: growth.py [ROUNDS | huge | forever | threads | short | forked | replaced]
+usage: growth.py [ROUNDS | huge | forever | threads | short | forked | replaced | moved]
 (default: 0, for one round for each byte on standard input)
 
 A line at the end tells how many pages each function made the kernel bring in, counted by the
@@ -205,10 +205,47 @@ def replaced():
     os.read(0, 1)
 
 
+def append(items):
+    for n in range(3000000):
+        items.append(None if n % 8 else n)
+
+
+def extend(buffer):
+    piece = b"x" * 100000
+    for n in range(120):
+        buffer.extend(piece)
+
+
+def append_for_now():
+    # Larger than what malloc keeps for later, as its threshold for that grows with what is freed.
+    items = []
+    for n in range(5000000):
+        items.append(None)
+
+
+def moved():
+    """Lists and a bytearray that grow by realloc, which has the kernel move them; what each holds.
+
+    A new thread moves what another one has touched.
+    """
+    items, buffer = [], bytearray()
+    os.write(1, oracle.encode(oracle.message([])))
+    os.read(0, 1)
+    append(items)
+    extend(buffer)
+    thread = threading.Thread(target=extend, args=(buffer,))
+    thread.start()
+    thread.join()
+    append_for_now()
+    held = sys.getsizeof(items) + sum(sys.getsizeof(item) for item in items if item)
+    os.write(1, oracle.encode({"append": held, "extend": sys.getsizeof(buffer)}))
+    os.read(0, 1)
+
+
 if sys.argv[1:] == ["huge"]:
     main(0, huge)
 elif sys.argv[1:] and not sys.argv[1].isdigit():
-    modes = forever, threads, execed, short, forked, replaced
+    modes = forever, threads, execed, short, forked, replaced, moved
     {mode.__name__: mode for mode in modes}[sys.argv[1]]()
 else:
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)

@@ -15,6 +15,7 @@ use std::mem;
 
 use super::clock::now_ns;
 use super::looks::Looks;
+use super::moves::{self, Moves};
 use super::pages::{Came, Look, Pages, page_bytes};
 use super::recorder::Recorder;
 use super::rows::Weight;
@@ -23,6 +24,7 @@ use super::stop_costs::StopCosts;
 use crate::error::Error;
 use crate::stop::why::{GONE, LATER};
 use crate::stop::{Sleeper, Touch, Watch};
+use crate::sys::remap::Remap;
 
 /// A short program is met by a breakpoint when its interpreter begins to end; one that has run for
 /// so long has had looks enough. In a virtual machine a breakpoint makes each switch between
@@ -37,6 +39,7 @@ pub struct Growth {
     standing: Standing,
     pages: Pages,
     looks: Looks,
+    moves: Moves,
     /// Faults that an event stands for where that is not counted.
     period: u64,
     /// Whether a huge page came in, and that was not told.
@@ -74,6 +77,8 @@ struct Who {
 struct Pending {
     who: Who,
     events: Vec<Touch>,
+    /// When the last one happened, or later; by CLOCK_MONOTONIC.
+    at_ns: u64,
 }
 
 /// Faults that stand for so many bytes of ordinary pages.
@@ -103,6 +108,7 @@ impl Growth {
             huge: false,
             times,
             looks: Looks::default(),
+            moves: Moves::new(),
             rss_next_ns: 0,
             before: None,
             unsought: 0,
@@ -114,7 +120,13 @@ impl Growth {
     }
 
     /// Reads the stack of a thread that stands still, for these faults; whether it runs Python.
-    fn observe(&mut self, tid: i32, events: &[Touch], reason: Option<&'static str>) -> bool {
+    fn observe(
+        &mut self,
+        tid: i32,
+        events: &[Touch],
+        at_ns: u64,
+        reason: Option<&'static str>,
+    ) -> bool {
         if !self.standing.is_attached() {
             self.seek(events);
             return self.standing.is_attached() || self.standing.is_starting();
@@ -136,6 +148,7 @@ impl Growth {
                     reason,
                 },
                 events: events.to_vec(),
+                at_ns,
             });
         }
         true
@@ -171,6 +184,15 @@ impl Growth {
         let own = stacks.filter(|stack| tstates.contains(&stack.tstate));
         own.max_by_key(|stack| (!stack.waits, stack.owns_gil, !stack.frames().is_empty()))
             .map(|stack| stack.tstate)
+    }
+
+    /// Follows the memory that the process has moved since the last call.
+    fn follow(&mut self) -> Vec<Remap> {
+        let moves = self.moves.take();
+        for remap in &moves {
+            self.pages.moved(remap);
+        }
+        moves
     }
 
     fn fault(&mut self, who: Who, touch: Touch) {
@@ -222,6 +244,7 @@ impl Growth {
 
     /// Looks at all pages at once. `ends`: the interpreter begins to end, and has freed nothing.
     fn look_at_all(&mut self, ends: bool) {
+        self.follow();
         let look = self.pages.look_at_all();
         // What an interpreter frees at its end counts as kept.
         if ends || !self.is_ending() {
@@ -237,6 +260,8 @@ impl Growth {
     }
 
     fn take_in(&mut self, look: Look) {
+        // What it has missed may be elsewhere.
+        self.follow();
         let size = Size::of(self.standing.pid);
         self.pages.forget(look, size.map(|size| size.anonymous));
     }
@@ -275,6 +300,7 @@ impl StopRecording for Growth {
     fn said(&self) -> Vec<String> {
         let mut said = self.standing.said();
         said.extend(self.costs.said());
+        said.extend(self.moves.said());
         said.extend(self.searches.said().map(|stops| {
             format!("its interpreter was looked for while it started, which took {stops}")
         }));
@@ -293,6 +319,7 @@ impl StopRecording for Growth {
 
 impl Watch for Growth {
     fn begins(&mut self) {
+        self.moves.watch_all(self.standing.pid);
         if self.standing.is_attached()
             && let Some(Size { anonymous, .. }) = Size::of(self.standing.pid)
         {
@@ -300,25 +327,32 @@ impl Watch for Growth {
         }
     }
 
+    fn joins(&mut self, tid: i32) {
+        self.moves.watch(tid);
+    }
+
     fn stopped(&mut self, tid: i32, events: &[Touch], since_ns: Option<u64>) -> bool {
         self.since_ns = since_ns.or(self.since_ns);
-        self.observe(tid, events, None)
+        let at_ns = since_ns.unwrap_or_else(now_ns);
+        self.observe(tid, events, at_ns, None)
     }
 
     fn went_on(&mut self) -> bool {
         if let Some(since_ns) = self.since_ns.take() {
             self.costs.add(now_ns().saturating_sub(since_ns));
         }
+        let moves = self.follow();
         for pending in mem::take(&mut self.pending) {
             for touch in &pending.events {
-                self.fault(pending.who, *touch);
+                let addr = moves::since(&moves, pending.at_ns, touch.addr);
+                self.fault(pending.who, Touch { addr, ..*touch });
             }
         }
         mem::take(&mut self.huge)
     }
 
     fn missed(&mut self, tid: i32, events: &[Touch]) {
-        self.observe(tid, events, Some(LATER));
+        self.observe(tid, events, now_ns(), Some(LATER));
     }
 
     fn lost(&mut self, tid: i32, count: u64, why: &'static str) {
@@ -358,6 +392,7 @@ impl Watch for Growth {
         still: &mut dyn FnMut(&Sleeper) -> bool,
     ) -> bool {
         self.standing.recorder.tick();
+        self.follow();
         for sleeper in asleep.iter().filter(|s| !s.worked.is_empty()) {
             // One by one, for few sleep in a call that makes the process bigger.
             let tstate = match self.standing.read(sleeper.tid) {
@@ -395,6 +430,7 @@ impl Watch for Growth {
         };
         if now >= self.rss_next_ns {
             self.note_rss(now);
+            self.moves.drop_ended(self.standing.pid);
         }
         let gone = self.pages.take_gone();
         self.standing.recorder.gone(gone);
@@ -411,7 +447,9 @@ impl Watch for Growth {
     }
 
     fn exec(&mut self) {
-        self.pages.begin_again(self.standing.pid);
+        let pid = self.standing.pid;
+        self.pages.begin_again(pid);
+        self.moves.begin_again(pid);
         self.looks = Looks::default();
         self.standing.exec();
     }

@@ -17,6 +17,7 @@ mod huge;
 mod kernel;
 pub mod kin;
 mod looks;
+mod moves;
 pub(crate) mod own_cpu;
 mod pages;
 mod queue;

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use super::huge::HugePages;
 use crate::sys::pagemap::{self, Page};
+use crate::sys::remap::Remap;
 
 /// Bits of an entry of `/proc/PID/pagemap` (`Documentation/admin-guide/mm/pagemap.rst`).
 const PRESENT: u64 = 1 << 63;
@@ -39,7 +41,8 @@ struct Kept {
     bytes: u64,
     /// The page of memory that it was; 0 where that is not told.
     frame: u64,
-    /// Later faults have higher ones.
+    /// Later faults have higher ones; so have pages that were moved, among which later faults
+    /// still do.
     order: u64,
 }
 
@@ -101,7 +104,7 @@ impl Pages {
             Page { present: false, .. } | Page { zero: true, .. } => Came::Nothing,
             Page { file: true, .. } => Came::File(bytes),
             Page { .. } if huge => {
-                let known = |start| self.pages_of(start).next().is_some();
+                let known = |start| self.is_known(start);
                 Came::Huge(self.huge.came(&self.pagemap, addr, faults, known))
             }
             Page { .. } => Came::Anonymous(bytes),
@@ -124,18 +127,36 @@ impl Pages {
         read.map_or(0, |()| u64::from_ne_bytes(entry))
     }
 
-    /// Pages that are kept of the huge one that begins there.
-    fn pages_of(&self, start: u64) -> impl Iterator<Item = u64> {
-        let end = start.saturating_add(self.huge.bytes);
-        let pages = start / self.page_bytes..end / self.page_bytes;
-        self.kept.range(pages).map(|(page, _)| *page)
+    /// The pages of so many bytes from there.
+    fn pages(&self, start: u64, bytes: u64) -> Range<u64> {
+        let end = start.saturating_add(bytes).div_ceil(self.page_bytes);
+        start / self.page_bytes..end
+    }
+
+    /// Whether anything is kept of the huge page that begins there.
+    fn is_known(&self, start: u64) -> bool {
+        let pages = self.pages(start, self.huge.bytes);
+        self.kept.range(pages).next().is_some()
+    }
+
+    /// Takes off what is kept of these pages.
+    fn take(&mut self, pages: Range<u64>) -> Vec<(u64, Kept)> {
+        let taken: Vec<u64> = self.kept.range(pages).map(|(page, _)| *page).collect();
+        let taken = taken.into_iter();
+        taken
+            .filter_map(|page| self.kept.remove_entry(&page))
+            .collect()
+    }
+
+    /// What was in these pages is gone.
+    fn is_gone(&mut self, pages: Range<u64>) {
+        let gone = self.take(pages).into_iter();
+        self.gone.extend(gone.map(|(_, kept)| kept.sample));
     }
 
     /// A huge page has come in there, of how many bytes: nothing was there any more.
     pub(super) fn huge_came(&mut self, start: u64, sample: u32) -> u64 {
-        let old: Vec<u64> = self.pages_of(start).collect();
-        let old = old.into_iter().filter_map(|page| self.kept.remove(&page));
-        self.gone.extend(old.map(|old| old.sample));
+        self.is_gone(self.pages(start, self.huge.bytes));
         let bytes = self.huge.bytes;
         self.came(start, sample, bytes);
         bytes
@@ -154,6 +175,32 @@ impl Pages {
         };
         let old = self.kept.insert(page, kept);
         self.gone.extend(old.map(|old| old.sample));
+    }
+
+    /// The process has moved memory: its pages have gone there with what they hold. What was there
+    /// before is gone, and what the new size leaves off.
+    pub(super) fn moved(&mut self, remap: &Remap) {
+        let old = self.pages(remap.old, remap.old_bytes);
+        let new = self.pages(remap.new, remap.new_bytes);
+        if new.start == old.start {
+            // Where it grows nothing is mapped any more.
+            self.is_gone(old.end.min(new.end)..old.end.max(new.end));
+            return;
+        }
+        let mut taken = self.take(old.clone());
+        self.is_gone(new.clone());
+        // A look may have missed them where they were.
+        taken.sort_unstable_by_key(|(_, kept)| kept.order);
+        for (page, kept) in taken {
+            let page = page - old.start + new.start;
+            if page < new.end {
+                self.seen += 1;
+                let order = self.seen;
+                self.kept.insert(page, Kept { order, ..kept });
+            } else {
+                self.gone.push(kept.sample);
+            }
+        }
     }
 
     /// Looks which pages are not there any more, or came in again since, for as long as `more` says
@@ -309,6 +356,54 @@ mod tests {
         pages.forget(missing, None);
         assert_eq!(pages.take_gone(), [3]);
         assert_eq!(pages.kept(), [(2, 4096)]);
+    }
+
+    /// Kept by the page of its address, in pages of [`start`].
+    fn kept_at(pages: &Pages, start: u64) -> Vec<(u64, u32)> {
+        let at = |page: u64| page - start / page_bytes();
+        let kept = pages.kept.iter();
+        kept.map(|(page, kept)| (at(*page), kept.sample)).collect()
+    }
+
+    #[test]
+    fn pages_go_where_their_memory_is_moved_to() {
+        let mut pages = own();
+        let start: u64 = 1 << 40;
+        let at = |page: u64| start + page * page_bytes();
+        let moves = |old: u64, old_pages: u64, new: u64, new_pages: u64| Remap {
+            time_ns: 0,
+            old: at(old),
+            old_bytes: old_pages * page_bytes(),
+            new: at(new),
+            new_bytes: new_pages * page_bytes(),
+        };
+        for page in [4, 2, 0, 10, 100, 104, 110] {
+            pages.came(at(page), page as u32, 4096);
+        }
+        // Of those at 0 to 5 the last one is cut off; 100 to 104 were free again.
+        pages.moved(&moves(0, 5, 100, 4));
+        assert_eq!(
+            kept_at(&pages, start),
+            [(10, 10), (100, 0), (102, 2), (104, 104), (110, 110)]
+        );
+        assert_eq!(pages.take_gone(), [100, 4]);
+        // In its place: it grows, and it shrinks.
+        pages.moved(&moves(100, 4, 100, 6));
+        pages.moved(&moves(100, 6, 100, 1));
+        assert_eq!(kept_at(&pages, start), [(10, 10), (100, 0), (110, 110)]);
+        assert_eq!(pages.take_gone(), [104, 2]);
+        // A look that was made before takes nothing off, wherever they are now.
+        let look = pages.look_at_all();
+        assert_eq!(look.missing.len(), 3);
+        pages.moved(&moves(100, 1, 0, 1));
+        pages.moved(&moves(0, 1, 100, 1));
+        pages.forget(look, None);
+        assert_eq!(kept_at(&pages, start), [(100, 0)]);
+        // Later faults stay the later ones.
+        pages.came(at(102), 7, 4096);
+        pages.moved(&moves(100, 3, 200, 3));
+        let orders: Vec<u64> = pages.kept.values().map(|kept| kept.order).collect();
+        assert!(orders[0] < orders[1], "{orders:?}");
     }
 
     #[test]

@@ -42,6 +42,7 @@ impl Worker {
                     return Ok(());
                 }
                 let adopted = self.adopt(tid);
+                watch.joins(tid);
                 pass_on(stop);
                 adopted
             }

@@ -84,6 +84,9 @@ pub trait Watch {
     /// So many events of thread `tid` will be met nowhere; `why` is one of [`why`].
     fn lost(&mut self, tid: i32, count: u64, why: &'static str);
 
+    /// Thread `tid` is new; it is traced, has its events and has run nothing yet.
+    fn joins(&mut self, _tid: i32) {}
+
     /// A thread has got less of a buffer for its events than it wants, or none.
     fn short_of_buffers(&mut self) {}
 

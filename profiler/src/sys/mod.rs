@@ -14,6 +14,7 @@ pub mod map;
 pub mod pagemap;
 pub mod perf;
 pub mod ptrace;
+pub mod remap;
 mod ring;
 pub mod slice;
 pub mod typed;

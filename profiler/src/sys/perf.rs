@@ -92,8 +92,6 @@ impl Kind {
             | PERF_SAMPLE_PHYS_ADDR;
         attr.sample_type = noted.into();
         attr.sample_regs_user = REGISTERS;
-        attr.set_use_clockid(1);
-        attr.clockid = libc::CLOCK_MONOTONIC;
         attr.__bindgen_anon_2.wakeup_events = 1;
         attr
     }
@@ -156,7 +154,7 @@ impl Event {
         self.ring.as_mut().map_or(0, |ring| ring.drain(each))
     }
 
-    fn open(mut attr: perf_event_attr, tid: i32) -> io::Result<Self> {
+    pub(super) fn open(mut attr: perf_event_attr, tid: i32) -> io::Result<Self> {
         // SAFETY: `attr` is a whole structure of the size that it says, and lives through the
         // call. The events asked for read registers and clocks and write to nothing.
         let fd =
@@ -291,13 +289,16 @@ impl AsFd for KernelEvent {
     }
 }
 
-fn attributes() -> perf_event_attr {
+/// What all events have in common: they begin disabled.
+pub(super) fn attributes() -> perf_event_attr {
     let mut attr = perf_event_attr {
         size: size_of::<perf_event_attr>() as u32,
         ..perf_event_attr::default()
     };
     attr.set_disabled(1);
     attr.set_exclude_hv(1);
+    attr.set_use_clockid(1);
+    attr.clockid = libc::CLOCK_MONOTONIC;
     attr
 }
 

@@ -85,6 +85,38 @@ impl Ring {
     /// Hands out every record that is there and makes room for more. Answers how many found no
     /// room: the kernel says so in a record of its own, before the next one that does.
     pub(super) fn drain(&mut self, mut each: impl FnMut(Record)) -> u64 {
+        self.samples(|ring, size| {
+            if size != RECORD_BYTES as u64 {
+                return;
+            }
+            let mut words = [0; COUNT];
+            for (i, word) in words.iter_mut().enumerate() {
+                *word = ring.word(48 + 8 * i as u64);
+            }
+            let [bx, dx, si, di, bp, sp, ip, r12, r13, r14, r15] = words;
+            let count = ring.word(32);
+            let before = ring.counted.replace(count);
+            let faults = before.map_or(0, |before| count.saturating_sub(before));
+            each(Record {
+                time_ns: ring.word(8),
+                cpu: ring.word(24) as u32,
+                touch: Touch {
+                    addr: ring.word(16),
+                    was_there: ring.word(48 + 8 * COUNT as u64) != 0,
+                    faults,
+                },
+                registers: Registers {
+                    ip,
+                    sp,
+                    others: [bx, bp, r12, r13, r14, r15, di, si, dx],
+                },
+            });
+        })
+    }
+
+    /// As [`drain`](Self::drain), for records of any kind: `each` is told how many bytes one has,
+    /// and reads it.
+    pub(super) fn samples(&mut self, mut each: impl FnMut(&mut Self, u64)) -> u64 {
         let mut lost = 0;
         let page = self.base.cast::<perf_event_mmap_page>().as_ptr();
         // SAFETY: the first page of the mapping is such a structure. The kernel writes
@@ -103,29 +135,8 @@ impl Ring {
             if size < 8 {
                 break;
             }
-            if header as u32 == PERF_RECORD_SAMPLE && size == RECORD_BYTES as u64 {
-                let mut words = [0; COUNT];
-                for (i, word) in words.iter_mut().enumerate() {
-                    *word = self.word(48 + 8 * i as u64);
-                }
-                let [bx, dx, si, di, bp, sp, ip, r12, r13, r14, r15] = words;
-                let count = self.word(32);
-                let before = self.counted.replace(count);
-                let faults = before.map_or(0, |before| count.saturating_sub(before));
-                each(Record {
-                    time_ns: self.word(8),
-                    cpu: self.word(24) as u32,
-                    touch: Touch {
-                        addr: self.word(16),
-                        was_there: self.word(48 + 8 * COUNT as u64) != 0,
-                        faults,
-                    },
-                    registers: Registers {
-                        ip,
-                        sp,
-                        others: [bx, bp, r12, r13, r14, r15, di, si, dx],
-                    },
-                });
+            if header as u32 == PERF_RECORD_SAMPLE {
+                each(self, size);
             }
             if header as u32 == PERF_RECORD_LOST && size >= LOST_BYTES {
                 lost += self.word(16);
@@ -138,8 +149,8 @@ impl Ring {
         lost
     }
 
-    /// The word so many bytes behind `tail`.
-    fn word(&self, offset: u64) -> u64 {
+    /// The word so many bytes behind the beginning of the record.
+    pub(super) fn word(&self, offset: u64) -> u64 {
         let at = PAGE + (((self.tail + offset) as usize % self.data) & !7);
         // SAFETY: `at` lies behind the first page of the mapping and is a multiple of eight, as
         // all records are. The kernel does not write there before `data_tail` has passed it.
