@@ -86,7 +86,7 @@ fn frames_adjacent(evidence: &Evidence<'_>) -> bool {
     !evidence.resolved.faults().gap
 }
 
-/// Its outermost link can be one. A generator that is suspended has no caller, so a walk that
+/// Its outermost link can be one. A generator that is suspended (or a greenlet) has no caller, so a walk that
 /// meets one in the moment of its suspension ends there as if the stack did.
 fn ends_at_a_root(evidence: &Evidence<'_>) -> bool {
     let Some((outermost, slot)) = evidence.resolved.outermost() else {

@@ -53,7 +53,14 @@ pub(super) fn walk<L: Lookup>(
             owner: owner::THREAD,
         };
         if !is_live(bytes, layout) {
-            return Progress::Cut(Cut::Torn);
+            if cursor.steps > 0 {
+                return Progress::Cut(Cut::Torn);
+            }
+            // The newest: it has returned and is popped next, or is a generator that is entered
+            // (`exit_eval_frame`, Python/ceval.c). Its caller is the newest that runs.
+            is_root = false;
+            cursor.follow(RemoteAddr(word(layout.back)));
+            continue;
         }
         // A frame that was popped has no caller either, until its memory is used again.
         is_root = runs(bytes, layout);

@@ -138,6 +138,38 @@ fn frame_objects_keep_their_instruction_in_units() {
     }
 }
 
+/// `tstate->frame` is a frame that has returned for a moment, and a generator's before it runs.
+#[test]
+fn only_the_newest_frame_object_may_have_ended() {
+    const B: u64 = A + 0x200;
+    const C: u64 = A + 0x400;
+    for minor in [8, 9, 10] {
+        let layout = layout(minor);
+        let Frames::Objects(object) = layout.frames else {
+            panic!("3.{minor} has frame objects");
+        };
+        let frame = |memory: &mut RecordedMemory, addr: u64, back: u64, state: u8| {
+            let mut bytes = vec![0; 128];
+            bytes[object.code as usize..][..8].copy_from_slice(&0x5000_u64.to_le_bytes());
+            bytes[object.back as usize..][..8].copy_from_slice(&back.to_le_bytes());
+            bytes[object.lasti as usize..][..4].copy_from_slice(&i32::to_le_bytes(6));
+            bytes[object.state as usize] = state;
+            memory.insert(RemoteAddr(addr), &bytes);
+        };
+        let (runs, ended) = (object.running[1], object.running[1] + 1);
+        let mut memory = RecordedMemory::new();
+        frame(&mut memory, A, B, ended);
+        frame(&mut memory, B, C, runs);
+        frame(&mut memory, C, 0, runs);
+        let (progress, frames) = walked(&memory, layout.frames, None);
+        let seen: Vec<u64> = frames.iter().map(|frame| frame.addr.0).collect();
+        assert_eq!((progress, seen), (Progress::Root, vec![B, C]), "3.{minor}");
+        frame(&mut memory, B, C, ended);
+        let (progress, _) = walked(&memory, layout.frames, None);
+        assert_eq!(progress, Progress::Cut(Cut::Torn), "3.{minor}");
+    }
+}
+
 #[test]
 fn a_circle_is_found_wherever_it_begins() {
     for length in [1_u64, 2, 3, 7, 64, 100] {
