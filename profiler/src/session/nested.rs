@@ -44,9 +44,10 @@ impl Session {
         }
         self.stands.sort_unstable();
         for pair in self.stands.windows(2) {
-            let apart = pair[1].c_stack.0 - pair[0].c_stack.0;
-            if pair[0].thread_id == pair[1].thread_id && apart < ONE_STACK_BYTES {
-                self.stacks[pair[1].place].waits = true;
+            let [inner, outer] = [pair[0], pair[1]];
+            let apart = outer.c_stack.offset_from(inner.c_stack);
+            if inner.thread_id == outer.thread_id && apart.is_some_and(|b| b < ONE_STACK_BYTES) {
+                self.stacks[outer.place].waits = true;
             }
         }
     }
