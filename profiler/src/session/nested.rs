@@ -43,12 +43,44 @@ impl Session {
             }
         }
         self.stands.sort_unstable();
-        for pair in self.stands.windows(2) {
-            let [inner, outer] = [pair[0], pair[1]];
-            let apart = outer.c_stack.offset_from(inner.c_stack);
-            if inner.thread_id == outer.thread_id && apart.is_some_and(|b| b < ONE_STACK_BYTES) {
-                self.stacks[outer.place].waits = true;
-            }
+        for place in waiting(&self.stands) {
+            self.stacks[place].waits = true;
         }
+    }
+}
+
+/// The places of those, sorted, that stand above another on the same C stack.
+fn waiting(stands: &[Stand]) -> impl Iterator<Item = usize> {
+    stands.windows(2).filter_map(|pair| {
+        let [inner, outer] = [pair[0], pair[1]];
+        let apart = outer.c_stack.offset_from(inner.c_stack);
+        let nested = inner.thread_id == outer.thread_id && apart? < ONE_STACK_BYTES;
+        nested.then_some(outer.place)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_above_on_the_same_stack_waits() {
+        const TOP: u64 = 0x7f00_0000_0000;
+        let stand = |thread_id, c_stack, place| Stand {
+            thread_id,
+            c_stack: RemoteAddr(c_stack),
+            place,
+        };
+        let mut stands = [
+            stand(7, TOP, 0),
+            stand(3, TOP + 0x2000, 1),
+            // Called by the first.
+            stand(7, TOP - 0x800, 2),
+            stand(7, TOP - 0x1000, 3),
+            // Made by the first thread, run by another.
+            stand(7, TOP - (64 << 20), 4),
+        ];
+        stands.sort_unstable();
+        assert_eq!(waiting(&stands).collect::<Vec<_>>(), [2, 0]);
     }
 }
