@@ -63,7 +63,7 @@ fn a_program_that_is_launched_is_watched_from_its_first_statement_on() {
             if interpreter.mode == Mode::Namespace {
                 return;
             }
-            for _ in 0..5 {
+            for _ in 0..2 {
                 let ((grown, kept), said) = launch_first(interpreter, &[]);
                 for bytes in [grown, kept] {
                     let apart = (bytes / MIB - 64.0).abs();
