@@ -15,7 +15,8 @@ use crate::threads::Root;
 /// So many pieces outside the chunks are read on although the last sample did not need them: a
 /// generator that comes and goes, often at one of a few addresses, costs bytes then, not one
 /// more call each time. Those that were needed last are kept. A thread that needs more at its
-/// deepest (generators that delegate to generators) keeps half as many as that.
+/// deepest (generators that delegate to generators) keeps half as many as that; where every frame is
+/// an object of its own (3.8 – 3.10), twice as many.
 const KEEP_PIECES: usize = 64;
 /// A piece that was not needed for so many samples is dropped in any case.
 const KEEP_SAMPLES: u64 = 1024;
@@ -180,7 +181,7 @@ fn learn_outside(thread: &mut Thread, layout: &Layout) -> bool {
     if changed || thread.samples.is_multiple_of(REVIEW_EVERY) {
         let all = new..thread.frames.len();
         need_frames(thread, layout, all);
-        changed |= forget_outside(thread);
+        changed |= forget_outside(thread, &layout.frames);
     }
     changed
 }
@@ -220,7 +221,7 @@ fn need_frames(thread: &mut Thread, layout: &Layout, frames: Range<usize>) -> bo
 }
 
 /// Drops pieces that were not needed for long; whether there were any.
-fn forget_outside(thread: &mut Thread) -> bool {
+fn forget_outside(thread: &mut Thread, layout: &Frames) -> bool {
     let now = thread.samples;
     let outside = &mut thread.learned.outside;
     let before = outside.len();
@@ -228,7 +229,10 @@ fn forget_outside(thread: &mut Thread) -> bool {
     let recent = &mut thread.learned.recently_needed;
     // Forgotten slowly: by half in about forty reviews.
     *recent = (*recent - recent.div_ceil(64)).max(before - idle);
-    let keep = KEEP_PIECES.max(*recent / 2);
+    let keep = KEEP_PIECES.max(match layout {
+        Frames::Objects(_) => 2 * *recent,
+        Frames::Interpreter(_) => *recent / 2,
+    });
     if idle > keep {
         // Half of what is not needed goes, so that this is rare.
         let scratch = &mut thread.idle_scratch;
