@@ -61,6 +61,13 @@ impl Index {
     }
 }
 
+/// How far the memory of a group went at some time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mark {
+    filled: usize,
+    calls: u32,
+}
+
 /// Copied memory of a process, by group.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -258,6 +265,28 @@ impl Snapshot {
     pub(crate) fn forget_copies(&mut self, group: Group) {
         if let Some(index) = self.groups.get_mut(group.index()) {
             index.copies.iter_mut().for_each(Vec::clear);
+        }
+    }
+
+    /// Where its memory of one group ends.
+    pub(crate) fn mark(&self, group: Group) -> Mark {
+        Mark {
+            filled: self.filled,
+            calls: self.calls(group),
+        }
+    }
+
+    /// Forgets what was read of one group behind a mark, and that it was.
+    pub(crate) fn forget_behind(&mut self, group: Group, mark: Mark) {
+        let Some(index) = self.groups.get_mut(group.index()) else {
+            return;
+        };
+        index.calls = mark.calls;
+        index.pieces.retain(|piece| piece.offset < mark.filled);
+        let mut max_end = 0;
+        for piece in &mut index.pieces {
+            max_end = piece.end.max(max_end);
+            piece.max_end = max_end;
         }
     }
 

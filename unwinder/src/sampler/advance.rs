@@ -16,6 +16,7 @@ const MAX_ENTRY_READAHEAD_BYTES: u64 = 256 << 10;
 /// `current_frame` and, behind it, `previous` of a `_PyCFrame` (Include/cpython/pystate.h, 3.11 and
 /// 3.12).
 pub(super) const CFRAME_BYTES: u32 = 16;
+const PREVIOUS_BEHIND: u64 = 8;
 
 impl<M: ReadMemory> Sampler<M> {
     /// Takes thread `index` as far as it goes and notes what it misses.
@@ -223,6 +224,7 @@ impl<M: ReadMemory> Sampler<M> {
         };
         // A thread that runs no Python code has an empty stack, which is whole.
         let base = if newest.is_null() { None } else { base };
+        self.threads[index].before_frames = self.snapshot.mark(Group::thread(index));
         self.threads[index].cursor = Some(Cursor::new(newest, base));
         self.threads[index].last_miss = None;
         true
@@ -282,7 +284,9 @@ impl<M: ReadMemory> Sampler<M> {
         if thread.before_unfilled.is_some() || thread.shown.is_some() {
             return false;
         }
-        let previous = newest.offset(current_frame + 8).and_then(|at| view.u64(at));
+        let previous = newest
+            .offset(current_frame + PREVIOUS_BEHIND)
+            .and_then(|at| view.u64(at));
         let Some(previous) = previous.map(RemoteAddr) else {
             return false;
         };
@@ -290,11 +294,14 @@ impl<M: ReadMemory> Sampler<M> {
             return false;
         }
         thread.before_unfilled = Some(previous);
-        thread.void_calls = std::mem::take(&mut thread.frames_missed);
+        thread.frames_missed = 0;
         thread.frames.clear();
         thread.known.restart();
         thread.cursor = None;
         thread.last_miss = None;
+        // What it led to is no part of the stack, and of a later instant.
+        let mark = thread.before_frames;
+        self.snapshot.forget_behind(Group::thread(index), mark);
         if self.find_root(index) {
             self.walk_frames(index);
         }

@@ -377,9 +377,7 @@ impl<M: ReadMemory> Sampler<M> {
     /// others change their places.
     fn conclude(&mut self, index: usize) {
         self.threads[index].give_up();
-        let void = self.threads[index].void_calls;
-        let calls = self.snapshot.calls(Group::thread(index));
-        self.threads[index].calls = calls.saturating_sub(void);
+        self.threads[index].calls = self.snapshot.calls(Group::thread(index));
         self.compare_copies(index);
         if self.threads[index].wanted.is_none() {
             self.threads[index].wanted = self.moment(index);

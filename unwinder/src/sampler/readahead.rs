@@ -152,14 +152,7 @@ pub(super) fn frame_window(
     before: u32,
 ) -> (RemoteAddr, u32) {
     let doubled = PAGE.checked_shl(before).unwrap_or(u64::MAX);
-    let window = doubled.clamp(PAGE, MAX_FRAME_WINDOW_BYTES);
-    let start = need.0.0 & !(window - 1);
-    clip(
-        start,
-        start.saturating_add(window),
-        need,
-        maps.around(need.0),
-    )
+    aligned(maps, need, doubled.clamp(PAGE, MAX_FRAME_WINDOW_BYTES))
 }
 
 /// An entry frame above one that was seen: older ones lie higher on the C stack.
@@ -178,10 +171,15 @@ pub(super) fn entry_frames(
 
 /// A frame object of 3.8 – 3.10: the pools around it.
 pub(super) fn frame_objects(maps: &Mappings, need: (RemoteAddr, u64)) -> (RemoteAddr, u32) {
-    let window = need.0.0 & !(OBJECT_WINDOW_BYTES - 1);
+    aligned(maps, need, OBJECT_WINDOW_BYTES)
+}
+
+/// The window of so many bytes, a power of two, in which `need` begins.
+fn aligned(maps: &Mappings, need: (RemoteAddr, u64), bytes: u64) -> (RemoteAddr, u32) {
+    let start = need.0.0 & !(bytes - 1);
     clip(
-        window,
-        window.saturating_add(OBJECT_WINDOW_BYTES),
+        start,
+        start.saturating_add(bytes),
         need,
         maps.around(need.0),
     )

@@ -5,7 +5,7 @@ use crate::datastack::{ChainEnd, Chunk, ChunkError, DataStackState};
 use crate::frames::{Cursor, Cut, Known, RawFrame, is_entry};
 use crate::layout::{Frames, Layout};
 use crate::memory::RemoteAddr;
-use crate::snapshot::MAX_COPIES;
+use crate::snapshot::{MAX_COPIES, Mark};
 use crate::threads::{Root, ThreadState};
 
 /// How the sample of one thread ended.
@@ -131,8 +131,8 @@ pub struct Thread {
     pub(super) entry_readahead: u64,
     /// The `_PyCFrame` before the newest, where that is not filled yet (3.11, 3.12).
     pub(super) before_unfilled: Option<RemoteAddr>,
-    /// Calls that read what the newest seemed to lead to: none of it is part of the stack.
-    pub(super) void_calls: u32,
+    /// What was there before its frames were looked for.
+    pub(super) before_frames: Mark,
     /// How much the depth of the C stack changes from sample to sample, as far as plans had not
     /// foreseen it: [`ROAMED`] for each such sample, less one for each other.
     roamed: u8,
@@ -173,7 +173,7 @@ impl Thread {
             idle_scratch: Vec::new(),
             entry_readahead: 0,
             before_unfilled: None,
-            void_calls: 0,
+            before_frames: Mark::default(),
             roamed: 0,
             frames_missed: 0,
         }
@@ -208,7 +208,6 @@ impl Thread {
         self.last_miss = None;
         self.entry_readahead = 0;
         self.before_unfilled = None;
-        self.void_calls = 0;
         self.roamed = self.roamed.saturating_sub(1);
         self.frames_missed = 0;
     }
