@@ -4,6 +4,7 @@
 #[path = "support/mod.rs"]
 mod support;
 
+use std::cell::Cell;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -34,8 +35,12 @@ fn number(value: &Value, path: &str) -> u64 {
 
 /// A forked worker after one phase, as `pages` tells it.
 fn worker(interpreter: &Interpreter, phase: &str) -> Value {
-    let target = Target::spawn(interpreter, "forked.py", &[phase, COUNT]);
-    let report = pages(&target, &["--children"]);
+    beside_parent(&Target::spawn(interpreter, "forked.py", &[phase, COUNT]))
+}
+
+/// The one worker of a target.
+fn beside_parent(target: &Target) -> Value {
+    let report = pages(target, &["--children"]);
     let processes = report["processes"].as_array().expect("processes");
     assert_eq!(processes.len(), 2, "{report}");
     assert_eq!(processes[1]["worker"]["parent"], target.pid());
@@ -114,7 +119,7 @@ fn of_type(report: &Value, name: &str, path: &str) -> u64 {
 /// Every unshared byte has a reason, a content and a type.
 #[track_caller]
 fn assert_sums(report: &Value) {
-    let reasons = ["new", "worker", "parent", "both", "unknown"];
+    let reasons = ["new", "worker", "parent", "both", "huge", "unknown"];
     let sum: u64 = reasons.iter().map(|reason| why(report, reason)).sum();
     assert_eq!(sum, unshared(report));
     let kinds = [
@@ -242,6 +247,40 @@ fn each_phase_unshares_what_it_writes() {
         let buffers: u64 = of.iter().map(|name| of_type(&new, name, "/bytes")).sum();
         assert!((7_000_000..9_000_000).contains(&buffers), "{new}");
     });
+}
+
+/// The kernel makes a huge page of what the parent has, and nobody writes.
+#[test]
+fn what_became_a_huge_page_was_written_by_nobody() {
+    if !sees_page_frames() {
+        return;
+    }
+    let moved = Cell::new(0);
+    matrix(|interpreter| {
+        let idle = worker(interpreter, "idle");
+        let target = Target::spawn(interpreter, "forked.py", &["huge", COUNT]);
+        // Without a free huge page there is none, and the kernel may not know the call.
+        if target.ready().more["moved"] != true {
+            return;
+        }
+        let huge = beside_parent(&target);
+        assert_sums(&huge);
+        // All but what was unshared before, and the headers of pools that are in use.
+        let page = 2 * MIB;
+        assert!(why(&huge, "huge") > page / 10 * 8, "{idle}\n{huge}");
+        assert!(why(&huge, "huge") <= page, "{huge}");
+        for writer in ["worker", "parent", "both"] {
+            assert!(
+                why(&huge, writer) < why(&idle, writer) + MIB / 4,
+                "{idle}\n{huge}"
+            );
+        }
+        // Freezing would not have saved it.
+        let most = |report: &Value| number(report, "/worker/freeze_saves_bytes/1");
+        assert!(most(&huge) < most(&idle) + MIB / 4, "{idle}\n{huge}");
+        moved.set(moved.get() + 1);
+    });
+    assert!(moved.get() > 0, "no huge page was made");
 }
 
 /// Anonymous memory of a whole family, by the kernel: pages of files are shared with whatever else

@@ -5,10 +5,12 @@ usage: forked.py [PHASE] [COUNT]        (default: idle 100000)
 PHASE: idle; collect (gc.collect()); read (an attribute of every object); frozen (gc.freeze()
 before the fork, then gc.collect()); write (gc.freeze() before the fork, then an attribute of every tenth object with a dict); hold (a reference to every name); new (objects of its own);
 parent (the parent reads an attribute of every object, the worker rests); both (the parent too, the
-worker collects). The parent writes the line when the worker is done. Each byte on standard input
+worker collects); huge (the kernel makes a huge page of the parent's objects, `moved` tells whether).
+The parent writes the line when the worker is done. Each byte on standard input
 forks one more worker, and there is another line.
 """
 
+import ctypes
 import gc
 import os
 import sys
@@ -17,6 +19,21 @@ import oracle
 
 PHASE = sys.argv[1] if len(sys.argv) > 1 else "idle"
 COUNT = int(sys.argv[2]) if len(sys.argv) > 2 else 100000
+
+
+PR_SET_THP_DISABLE = 41
+MADV_COLLAPSE = 25
+HUGE = 2 << 20
+LIBC = ctypes.CDLL(None)
+# khugepaged unshares pages when it likes; 3.15 asks for huge pages.
+if PHASE != "huge":
+    LIBC.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
+
+
+def collapse(addr):
+    """Has the huge page at the address made, where the kernel can (6.1)."""
+    start = ctypes.c_void_p(addr // HUGE * HUGE)
+    return LIBC.madvise(start, ctypes.c_size_t(HUGE), MADV_COLLAPSE) == 0
 
 
 class Thing(object):
@@ -76,6 +93,7 @@ def fork():
 worker = fork()
 if PHASE in ("parent", "both"):
     read(things)
-while os.read(0, os.write(1, oracle.line(worker=worker)) and 1):
+moved = PHASE == "huge" and collapse(id(things[COUNT // 2]))
+while os.read(0, os.write(1, oracle.line(worker=worker, moved=moved)) and 1):
     worker = fork()
 os._exit(0)

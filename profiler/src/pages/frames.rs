@@ -6,7 +6,22 @@ use std::os::unix::fs::FileExt;
 /// `KPF_MAPPEDTODISK`, which of anonymous memory is `PG_anon_exclusive` (Linux 5.19+,
 /// `include/linux/page-flags.h`).
 const OWN: u64 = 1 << 34;
+const COMPOUND_HEAD: u64 = 1 << 15;
+const COMPOUND_TAIL: u64 = 1 << 16;
 const ZERO_PAGE: u64 = 1 << 24;
+
+/// Who has written a frame since its last fork: every frame that is shared by a fork loses the
+/// mark, and the first write, which copies it or takes it over, gives it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The process that maps it.
+    Own,
+    /// Nobody.
+    Shared,
+    /// It is a part of a huge page. That carries one mark for all of its frames, and has it too
+    /// where the kernel made it of the small ones (`khugepaged`) and nobody wrote.
+    Huge,
+}
 
 /// The flags of all frames. The file is root's; the numbers of frames to ask it about need
 /// CAP_SYS_ADMIN, which root in a container lacks.
@@ -26,12 +41,18 @@ impl FrameFlags {
         (version >= (5, 19)).then_some(Self(file))
     }
 
-    /// Whether a frame of anonymous memory was written since its last fork: every frame that is
-    /// shared by a fork loses the mark, and the first write, which copies it or takes it over,
-    /// gives it again.
+    /// The mark of a frame of anonymous memory.
     #[must_use]
-    pub fn is_own(&self, frame: u64) -> Option<bool> {
-        self.read(frame).map(|flags| flags & OWN != 0)
+    pub fn mark(&self, frame: u64) -> Option<Mark> {
+        self.read(frame).map(|flags| {
+            if flags & (COMPOUND_HEAD | COMPOUND_TAIL) != 0 {
+                Mark::Huge
+            } else if flags & OWN != 0 {
+                Mark::Own
+            } else {
+                Mark::Shared
+            }
+        })
     }
 
     /// Whether it is the one frame of zeros that all processes share, and that is in no RSS.

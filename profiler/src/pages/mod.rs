@@ -22,8 +22,8 @@ use crate::target::smaps::{self, Mapping, Sizes};
 use frames::FrameFlags;
 use kinds::{Interpreter, Kind};
 use onlooker_heap::headers::{Contents, PAGE_BYTES};
-use onlooker_heap::unshared::{Page, Row};
-use sharing::{Sharing, Split};
+use onlooker_heap::unshared::{Page, Row, State};
+use sharing::{Sharing, Split, Why};
 
 /// One process.
 #[derive(Debug)]
@@ -63,6 +63,17 @@ impl Worker {
             page.state.add_to(&mut contents, &mut new, PAGE_BYTES);
         }
         contents
+    }
+
+    /// Bytes that differ in nothing because nobody wrote them: the kernel moved them into a huge
+    /// page. They are among the [`contents`](Self::contents).
+    #[must_use]
+    pub fn moved_bytes(&self) -> u64 {
+        let pages = self.sharing.pages.iter().zip(&self.pages);
+        let moved = pages.filter(|(unshared, page)| {
+            unshared.why == Why::Huge && matches!(page.state, State::Compared(None))
+        });
+        moved.count() as u64 * PAGE_BYTES
     }
 }
 

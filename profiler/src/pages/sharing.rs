@@ -3,7 +3,7 @@
 //! After a fork both map the same frames of anonymous memory. Whoever writes first gets a copy.
 //! A page of the worker is shared when both map the same frame at the same address. Of another
 //! one the kernel tells who wrote it: a frame that was written since its last fork carries a mark
-//! ([`FrameFlags::is_own`]). Without root neither frames nor marks may be seen; then a page is
+//! ([`Mark`]). Huge pages that the kernel makes unshare what nobody wrote. Without root neither frames nor marks may be seen; then a page is
 //! shared when some other process maps it, and who wrote it is unknown.
 
 use std::io;
@@ -11,7 +11,7 @@ use std::io;
 use onlooker_heap::headers::PAGE_BYTES;
 use serde::Serialize;
 
-use super::frames::FrameFlags;
+use super::frames::{FrameFlags, Mark};
 use crate::target::pagemap::{Page, PageMap};
 use crate::target::smaps::Mapping;
 
@@ -26,6 +26,8 @@ pub enum Why {
     Parent,
     /// Both wrote it.
     Both,
+    /// The kernel made it a part of a huge page in one of them: nobody need have written it.
+    Huge,
     /// The kernel does not say.
     Unknown,
 }
@@ -52,6 +54,8 @@ pub struct Reasons {
     pub parent: u64,
     /// [`Why::Both`].
     pub both: u64,
+    /// [`Why::Huge`].
+    pub huge: u64,
     /// [`Why::Unknown`].
     pub unknown: u64,
 }
@@ -63,6 +67,7 @@ impl Reasons {
             Why::Worker => &mut self.worker,
             Why::Parent => &mut self.parent,
             Why::Both => &mut self.both,
+            Why::Huge => &mut self.huge,
             Why::Unknown => &mut self.unknown,
         } += PAGE_BYTES;
     }
@@ -70,7 +75,7 @@ impl Reasons {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.new + self.worker + self.parent + self.both + self.unknown
+        self.new + self.worker + self.parent + self.both + self.huge + self.unknown
     }
 }
 
@@ -100,7 +105,13 @@ pub struct Sharing {
     pub proven: bool,
 }
 
+/// How often a page is looked at that moves meanwhile.
+const LOOKS: usize = 4;
+
 /// Looks at every page of a worker and at the parent's page at the same address.
+///
+/// The kernel moves frames when it makes room for a huge page, of any process, thousands at once:
+/// what it says of a frame holds for a page that is in it before and after.
 ///
 /// # Errors
 /// What the kernel says about the page maps; `NotFound` when a process has ended.
@@ -111,7 +122,6 @@ pub fn sharing(
     flags: Option<&FrameFlags>,
 ) -> io::Result<Sharing> {
     let mut look = Look {
-        flags,
         sharing: Sharing {
             mappings: vec![Split::default(); mappings.len()],
             ..Sharing::default()
@@ -126,14 +136,9 @@ pub fn sharing(
         }
         let mut addr = mapping.start;
         while addr < mapping.end {
-            let ours = worker.window(addr, mapping.end)?;
-            let theirs = parent.window(addr, mapping.end)?;
-            // What is not mapped has words too; a process without memory has ended.
-            if ours.is_empty() || ours.len() != theirs.len() {
-                return Err(io::ErrorKind::NotFound.into());
-            }
-            for (ours, theirs) in ours.into_iter().zip(theirs) {
-                look.at(index, addr, ours, theirs);
+            let read = || window(worker, parent, addr, mapping.end);
+            for pair in Pair::settle(read, flags)? {
+                look.at(index, addr, &pair);
                 addr += PAGE_BYTES;
             }
         }
@@ -142,8 +147,76 @@ pub fn sharing(
     Ok(look.sharing)
 }
 
-struct Look<'a> {
-    flags: Option<&'a FrameFlags>,
+/// The pages of both from `start` to `end` or to the end of a window.
+fn window(
+    worker: &PageMap,
+    parent: &PageMap,
+    start: u64,
+    end: u64,
+) -> io::Result<Vec<(Page, Page)>> {
+    let ours = worker.window(start, end)?;
+    let theirs = parent.window(start, end)?;
+    // What is not mapped has words too; a process without memory has ended.
+    if ours.is_empty() || ours.len() != theirs.len() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(ours.into_iter().zip(theirs).collect())
+}
+
+/// What is in the same place of a worker and of its parent.
+struct Pair {
+    ours: Page,
+    theirs: Page,
+    is_zero: bool,
+    /// Why the worker's page is not the parent's; `None` when it is.
+    why: Option<Why>,
+}
+
+impl Pair {
+    fn new((ours, theirs): (Page, Page), flags: Option<&FrameFlags>) -> Self {
+        let zero = |flags: &FrameFlags| ours.frame().is_some_and(|f| flags.is_zero_page(f));
+        let is_anonymous = ours.exists() && !ours.is_file();
+        let is_zero = is_anonymous && flags.is_some_and(zero);
+        Self {
+            ours,
+            theirs,
+            is_zero,
+            why: (is_anonymous && !is_zero)
+                .then(|| why(ours, theirs, flags))
+                .flatten(),
+        }
+    }
+
+    /// Reads a window until each page has stood still while its frame was asked about. One that
+    /// never does has no reason that is known.
+    fn settle(
+        read: impl Fn() -> io::Result<Vec<(Page, Page)>>,
+        flags: Option<&FrameFlags>,
+    ) -> io::Result<Vec<Self>> {
+        let pages = read()?.into_iter();
+        let mut pairs: Vec<_> = pages.map(|pages| Self::new(pages, flags)).collect();
+        for look in 1..=LOOKS {
+            let flags = flags.filter(|_| look < LOOKS);
+            let again = read()?;
+            if again.len() != pairs.len() {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            let mut moved = false;
+            for (pair, pages) in pairs.iter_mut().zip(again) {
+                if (pair.ours, pair.theirs) != pages {
+                    *pair = Self::new(pages, flags);
+                    moved = true;
+                }
+            }
+            if !moved {
+                break;
+            }
+        }
+        Ok(pairs)
+    }
+}
+
+struct Look {
     sharing: Sharing,
     /// Whether a frame was seen.
     seen: bool,
@@ -151,9 +224,10 @@ struct Look<'a> {
     hidden: bool,
 }
 
-impl Look<'_> {
+impl Look {
     /// One page, in the order of their addresses.
-    fn at(&mut self, mapping: usize, addr: u64, ours: Page, theirs: Page) {
+    fn at(&mut self, mapping: usize, addr: u64, pair: &Pair) {
+        let (ours, theirs) = (pair.ours, pair.theirs);
         let before = self.sharing.pages.last_mut();
         if let Some(before) = before.filter(|before| before.addr + PAGE_BYTES == addr) {
             before.next = ours.is_present() && theirs.is_present();
@@ -169,12 +243,11 @@ impl Look<'_> {
             self.seen |= page.frame().is_some();
             self.hidden |= page.is_present() && page.frame().is_none();
         }
-        let zero = |flags: &FrameFlags| ours.frame().is_some_and(|f| flags.is_zero_page(f));
-        if self.flags.is_some_and(zero) {
+        if pair.is_zero {
             return;
         }
         let split = &mut self.sharing.mappings[mapping];
-        let Some(why) = why(ours, theirs, self.flags) else {
+        let Some(why) = pair.why else {
             split.shared += PAGE_BYTES;
             return;
         };
@@ -200,13 +273,15 @@ fn why(ours: Page, theirs: Page, flags: Option<&FrameFlags>) -> Option<Why> {
     match (ours.frame(), theirs.frame()) {
         (Some(ours), Some(theirs)) if ours == theirs => None,
         (Some(ours), Some(theirs)) => {
-            let own = |frame| flags.and_then(|flags| flags.is_own(frame));
-            Some(match (own(ours), own(theirs)) {
-                (Some(true), Some(true)) => Why::Both,
-                (Some(true), Some(false)) => Why::Worker,
-                // Not written here, and yet not the parent's any more.
-                (Some(false), Some(_)) => Why::Parent,
-                _ => Why::Unknown,
+            let mark = |frame| flags.and_then(|flags| flags.mark(frame));
+            Some(match (mark(ours), mark(theirs)) {
+                (None, _) | (_, None) => Why::Unknown,
+                (Some(Mark::Own), Some(Mark::Own)) => Why::Both,
+                (Some(Mark::Own), _) => Why::Worker,
+                (_, Some(Mark::Own)) => Why::Parent,
+                (Some(Mark::Huge), _) | (_, Some(Mark::Huge)) => Why::Huge,
+                // Not written here, and yet not the parent's any more: that has forked again.
+                (Some(Mark::Shared), Some(Mark::Shared)) => Why::Parent,
             })
         }
         // In the same place of the swap.
@@ -214,5 +289,47 @@ fn why(ours: Page, theirs: Page, flags: Option<&FrameFlags>) -> Option<Why> {
         // Frames are hidden.
         _ if ours.is_present() && !ours.is_exclusive() => None,
         _ => Some(Why::Unknown),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A page that is in memory, in a frame that the kernel may well not have.
+    fn page(frame: u64) -> Page {
+        Page::present_at(frame)
+    }
+
+    #[test]
+    fn a_frame_that_moves_between_two_looks_is_shared_still() {
+        let turn = Cell::new(0);
+        // The second look meets it in the middle of the move.
+        let looks = [
+            vec![(page(1), page(1)), (page(10), page(10))],
+            vec![(page(2), page(1)), (page(10), page(10))],
+            vec![(page(2), page(2)), (page(10), page(10))],
+        ];
+        let read = || {
+            turn.set(turn.get() + 1);
+            Ok(looks[turn.get().min(looks.len()) - 1].clone())
+        };
+        let pairs = Pair::settle(read, FrameFlags::open().as_ref()).expect("pages");
+        assert!(pairs.iter().all(|pair| pair.why.is_none()));
+        assert_eq!(turn.get(), 4);
+    }
+
+    #[test]
+    fn one_that_never_stands_still_has_no_reason_that_is_known() {
+        let turn = Cell::new(1);
+        let read = || {
+            turn.set(turn.get() + 1);
+            Ok(vec![(page(turn.get()), page(1))])
+        };
+        let pairs = Pair::settle(read, FrameFlags::open().as_ref()).expect("pages");
+        assert_eq!(pairs[0].why, Some(Why::Unknown));
+        assert_eq!(turn.get(), 2 + LOOKS as u64);
     }
 }

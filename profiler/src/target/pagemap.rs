@@ -54,6 +54,12 @@ impl Page {
         self.0 & FRAME != 0
     }
 
+    /// A page in a frame, as the kernel would tell it.
+    #[cfg(test)]
+    pub(crate) fn present_at(frame: u64) -> Self {
+        Self(PRESENT | frame)
+    }
+
     /// The number of its page frame; `None` when it has none or we may not see it.
     #[must_use]
     pub fn frame(self) -> Option<u64> {

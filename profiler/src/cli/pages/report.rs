@@ -192,7 +192,10 @@ impl WorkerReport {
             contents: contents.into(),
             // Pages that are the same again were written by the collector or by counts of
             // references that went up and down: nobody can tell afterwards.
-            freeze_saves_bytes: [contents.collector, contents.collector + contents.same],
+            freeze_saves_bytes: [
+                contents.collector,
+                contents.collector + contents.same - worker.moved_bytes(),
+            ],
             kinds: kinds.collect(),
             types: (worker.types.as_ref()).map(|rows| rows.iter().map(TypeReport::from).collect()),
         }

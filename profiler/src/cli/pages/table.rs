@@ -93,6 +93,7 @@ fn sharing(text: &mut String, worker: &WorkerReport) {
             ("the worker wrote", why.worker),
             ("the parent wrote", why.parent),
             ("both wrote", why.both),
+            ("the kernel made huge pages", why.huge),
             ("unknown", why.unknown),
         ],
     );
