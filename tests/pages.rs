@@ -14,7 +14,7 @@ use onlooker::pages::Process;
 use serde_json::Value;
 use support::{
     Interpreter, Mode, Public, Scratch, Target, as_nobody, can_change_user, interpreters, matrix,
-    onlooker, program, run, sees_page_frames,
+    matrix_in_one_mode, onlooker, program, run, sees_page_frames,
 };
 
 /// Objects of the shared heap: with their names some 10 MB.
@@ -159,7 +159,7 @@ fn each_phase_unshares_what_it_writes() {
     if !sees_page_frames() {
         return;
     }
-    matrix(|interpreter| {
+    matrix_in_one_mode(|interpreter| {
         let idle = worker(interpreter, "idle");
         let base = unshared(&idle);
         assert_eq!(idle["worker"]["proven"], true);
@@ -294,7 +294,7 @@ fn anonymous(report: &Value) -> u64 {
 /// What one more worker costs is what the memory of all of them grows by when there is one more.
 #[test]
 fn one_more_worker_costs_what_it_says() {
-    matrix(|interpreter| {
+    matrix_in_one_mode(|interpreter| {
         let mut target = Target::spawn(interpreter, "forked.py", &["collect", COUNT]);
         target.write(b"x");
         target.next_ready();

@@ -228,9 +228,21 @@ pub(crate) fn interpreters() -> Vec<Interpreter> {
 /// Runs a test with every interpreter, one after the other, and fails at the end with the
 /// labels of those that failed, so that one run tells about all.
 pub(crate) fn matrix(test: impl Fn(&Interpreter)) {
+    run_with(interpreters(), test);
+}
+
+/// Runs a test with every interpreter as [`matrix`] does, but in one mode: for what has nothing to
+/// do with paths, ids and how it was started, and takes long.
+pub(crate) fn matrix_in_one_mode(test: impl Fn(&Interpreter)) {
+    let mut chosen = interpreters();
+    chosen.dedup_by(|a, b| a.executable == b.executable);
+    run_with(chosen, test);
+}
+
+fn run_with(interpreters: Vec<Interpreter>, test: impl Fn(&Interpreter)) {
     let mut failed = Vec::new();
     let mut last = None;
-    for interpreter in interpreters() {
+    for interpreter in interpreters {
         eprintln!("---- {}", interpreter.label);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&interpreter))) {
             eprintln!("---- {} FAILED", interpreter.label);

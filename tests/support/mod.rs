@@ -28,7 +28,7 @@ pub(crate) use disguise::{
     sees_page_frames, strip,
 };
 pub(crate) use embed::{build_embed, embed_command};
-pub(crate) use interpreters::{Interpreter, Mode, interpreters, matrix};
+pub(crate) use interpreters::{Interpreter, Mode, interpreters, matrix, matrix_in_one_mode};
 pub(crate) use recording::{
     Recording, SPIN, any, collapsed, expected_stack, grown_and_kept, launch, launch_command, load,
     names, names_of_made, report, seen, sites, thread_name, wait_until,
