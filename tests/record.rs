@@ -10,7 +10,8 @@ use std::process::Command;
 use onlooker_recording::tables::Trust;
 use support::{
     Recording, SPIN, Scratch, Target, any, collapsed, expected_stack, launch, launch_command, load,
-    matrix, names, onlooker, onlooker_command, report, run, say, workspace,
+    matrix, matrix_in_one_mode, names, onlooker, onlooker_command, program, report, run, say,
+    workspace,
 };
 
 #[test]
@@ -67,6 +68,29 @@ fn a_thread_in_a_sub_interpreter_is_sampled_once() {
         }
         assert!(inside > 0, "{}", tables.samples.len());
         assert!(target.finish().success());
+    });
+}
+
+/// A stack that changes while it is read may seem to have no frames. It is read again.
+#[test]
+fn generators_that_hand_on_are_never_seen_without_a_stack() {
+    matrix_in_one_mode(|interpreter| {
+        let scratch = Scratch::new("handing");
+        let file = scratch.join("out.olk");
+        let out = file.to_string_lossy();
+        let mut python = interpreter.bare_command();
+        python.arg(interpreter.place(&program("handing.py")));
+        let options = ["-r", "500", "-o", &out];
+        let run = run(&mut launch_command(&options, &python)).success();
+        let tables = load(&file);
+        let (mut all, mut empty) = (0, 0);
+        for sample in &tables.samples {
+            all += 1;
+            empty += u32::from(tables.frames(sample.stack).count() == 0);
+        }
+        say(&format!("{}: {empty} of {all}", interpreter.label));
+        assert!(all > 100, "{}", run.stderr);
+        assert!(empty * 10 < all, "{empty} of {all}: {}", run.stderr);
     });
 }
 

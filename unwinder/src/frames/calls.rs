@@ -64,6 +64,17 @@ pub(crate) fn is_in_call<L: Lookup>(
     word(0) == Some(called) || word(0) == Some(0) && word(1) == Some(called)
 }
 
+/// Whether `caller` has begun and keeps no stack pointer: it runs itself, or C code that it called.
+pub(crate) fn runs_itself<L: Lookup>(view: &L, layout: &Layout, caller: &RawFrame) -> bool {
+    let Frames::Interpreter(frames) = &layout.frames else {
+        return false;
+    };
+    let Some(calls) = &frames.calls else {
+        return false;
+    };
+    !has_not_begun(layout, caller) && used_bytes(view, frames, calls, caller.addr).is_none()
+}
+
 /// The function object of a frame in a data stack; `None` where the interpreter's frames have none.
 pub(crate) fn function_of<L: Lookup>(
     view: &L,

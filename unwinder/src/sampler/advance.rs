@@ -1,6 +1,6 @@
 //! One thread, as far as the snapshot goes: thread state, chain of chunks, frames.
 
-use super::tracked::{Outcome, Thread};
+use super::tracked::{Outcome, Stale, Thread};
 use super::{Sampler, readahead};
 use crate::datastack::{self, ChainEnd, ChunkKind};
 use crate::frames::{Cursor, Cut, Known, Progress, is_entry, walk};
@@ -239,7 +239,11 @@ impl<M: ReadMemory> Sampler<M> {
         let (frames, known) = (&mut thread.frames, &mut thread.known);
         match walk(&view, &self.layout.frames, cursor, frames, known) {
             Progress::Root => {
-                if is_rooted(thread, &self.layout.frames) || !self.step_back(index) {
+                let rooted = is_rooted(thread, &self.layout.frames);
+                if rooted && thread.before_unfilled.is_none() {
+                    thread.stale = Stale::default();
+                }
+                if rooted || !self.step_back(index) {
                     let thread = &mut self.threads[index];
                     thread.same = thread.known.same();
                     self.end(index, Outcome::Whole);
@@ -268,10 +272,11 @@ impl<M: ReadMemory> Sampler<M> {
         }
     }
 
-    /// Where the newest `_PyCFrame` led to no whole stack, walks from the one before it; whether there is
-    /// one. The interpreter links a new one first and fills it after that
+    /// Where the newest `_PyCFrame` led to no whole stack again and again, walks from the one before
+    /// it; whether there is one. The interpreter links a new one first and fills it after that
     /// (`_PyEval_EvalFrameDefault`, Python/ceval.c, 3.11 and 3.12); a thread that is preempted in
-    /// between runs the frame of the one before. So each is gone back from once, and only one.
+    /// between runs the frame of the one before. So each is gone back from once, and only one. A
+    /// stack that moves leads nowhere as well, but not from the same frame each time.
     fn step_back(&mut self, index: usize) -> bool {
         let FrameRoot::CFrame { current_frame, .. } = self.layout.thread.root else {
             return false;
@@ -291,6 +296,10 @@ impl<M: ReadMemory> Sampler<M> {
             return false;
         };
         if previous == newest || !previous.is_plausible_pointer() {
+            return false;
+        }
+        let word = newest.offset(current_frame).and_then(|at| view.u64(at));
+        if !thread.stale.is_again((newest, word)) {
             return false;
         }
         thread.before_unfilled = Some(previous);

@@ -8,6 +8,7 @@
 
 use super::Sampler;
 use super::links::{Link, Links, Seen};
+use super::sites::Sites;
 use super::tracked::{Below, Thread};
 use crate::frames::calls::{function_of, is_in_call};
 use crate::frames::{RawFrame, is_entry, objects};
@@ -43,6 +44,7 @@ pub(super) struct Judge<'a> {
     thread: &'a Thread,
     layout: &'a Layout,
     links: &'a Links,
+    sites: &'a Sites,
     /// Which call of ours it is.
     now: u64,
     /// The thread state before each copy.
@@ -66,6 +68,7 @@ impl Judge<'_> {
         let called = match (&self.layout.frames, caller) {
             (Frames::Interpreter(_), Some(caller)) => {
                 is_in_call(&self.view, self.layout, caller, frame)
+                    || self.sites.resumes(&self.view, self.layout, caller, frame)
             }
             (Frames::Interpreter(_), None) => at > 0,
             (Frames::Objects(_), _) => false,
@@ -159,6 +162,7 @@ impl<M: ReadMemory> Sampler<M> {
             thread,
             layout: &self.layout,
             links: &self.links,
+            sites: &self.sites,
             now: self.snapshot.serial(),
             at: 0,
             calls: true,
@@ -204,6 +208,10 @@ impl<M: ReadMemory> Sampler<M> {
         let new = frames.len() - thread.same.min(frames.len());
         for (at, pair) in frames.windows(2).enumerate().take(new.min(judged)) {
             let Some(link) = link_of(&view, &self.layout, &pair[0], &pair[1]) else {
+                let known = self.sites.resumes(&view, &self.layout, &pair[1], &pair[0]);
+                if !known && stood_still(later, at, frames, &self.layout) {
+                    self.sites.learn(&view, &self.layout, &pair[1], &pair[0]);
+                }
                 continue;
             };
             let worth = match self.links.look(link, now) {
@@ -302,6 +310,7 @@ impl<M: ReadMemory> Sampler<M> {
         let holds = |link: &[RawFrame]| {
             let by_c = link.iter().any(|frame| is_entry(layout, frame.owner));
             by_c || is_in_call(&view, &self.layout, &link[1], &link[0])
+                || self.sites.resumes(&view, &self.layout, &link[1], &link[0])
         };
         let sound = frames.windows(2).take(new).skip(below).all(holds);
         let count = if sound { frames.len() } else { before };

@@ -1,7 +1,9 @@
 //! Lays out a plan: the process, then thread by thread, what moves most first.
 
+use std::cmp::Ordering;
+
 use super::Sampler;
-use super::readahead::Mappings;
+use super::advance::CFRAME_BYTES;
 use super::tracked::{Outside, Thread};
 use crate::datastack::ChunkKind;
 use crate::layout::{FrameRoot, Frames};
@@ -30,9 +32,6 @@ const MERGE_ENTRY_GAP_BYTES: u64 = 2 << 10;
 const FRAME_STACK_BYTES: u64 = 512;
 /// Entry frames of one thread are read as ranges up to this size, singly beyond.
 const ENTRY_RANGE_BUDGET_BYTES: u64 = 64 << 10;
-/// The same for a thread that roams: all between the highest and the lowest, which are four hundred
-/// bytes apart or more for each call through C.
-const ROAMING_BYTES: u64 = 256 << 10;
 
 impl<M: ReadMemory> Sampler<M> {
     /// All threads and the lists that lead to them, or some threads whose lists are known: one
@@ -91,15 +90,28 @@ impl<M: ReadMemory> Sampler<M> {
         let top = chunks.first().map(|newest| top_of(thread, *newest));
         let outside = &thread.learned.outside;
         let is_entry = |piece: &&Outside| piece.entry;
-        let gaps = match thread.roams() {
-            true => Gaps::Mapping(&self.mappings),
-            false => Gaps::Small,
-        };
+        let end = |high: u64| high + u64::from(CFRAME_BYTES);
+        let roaming = thread.roaming();
+        let roaming = roaming.filter(|(low, high)| self.mappings.holds(*low, end(*high)));
+        let roaming = roaming.map(|(low, high)| Outside {
+            addr: RemoteAddr(low),
+            len: (end(high) - low) as u32,
+            entry: true,
+            ..Outside::default()
+        });
         let entries = |push: &mut dyn FnMut(RemoteAddr, u32)| {
-            for_merged_outside(outside.iter().filter(is_entry), gaps, push);
+            // What lies in the part of the C stack that is read whole is no piece of its own.
+            let is = |piece: &Outside, order| {
+                let at = roaming.as_ref().map(|whole| whole.order(piece));
+                at.unwrap_or(Ordering::Less) == order
+            };
+            let pieces = || outside.iter().filter(is_entry);
+            let below = pieces().filter(|piece| is(piece, Ordering::Less));
+            let above = pieces().filter(|piece| is(piece, Ordering::Greater));
+            for_merged_outside(below.chain(&roaming).chain(above), push);
         };
         let others = |push: &mut dyn FnMut(RemoteAddr, u32)| {
-            for_merged_outside(outside.iter().filter(|piece| !piece.entry), gaps, push);
+            for_merged_outside(outside.iter().filter(|piece| !piece.entry), push);
         };
         let rooted = matches!(self.layout.thread.root, FrameRoot::CFrame { .. });
         if rooted {
@@ -187,7 +199,7 @@ impl<M: ReadMemory> Sampler<M> {
         }
         let pieces = &mut pieces[..count];
         pieces.sort_unstable_by_key(|piece| piece.addr);
-        for_merged_outside(pieces.iter(), Gaps::Small, push);
+        for_merged_outside(pieces.iter(), push);
     }
 }
 
@@ -246,25 +258,12 @@ fn top_of(thread: &Thread, (addr, len): (RemoteAddr, u32)) -> (RemoteAddr, u32) 
     )
 }
 
-/// Which gaps between entry frames are read with them.
-#[derive(Clone, Copy)]
-enum Gaps<'a> {
-    /// Those that cost less than one segment more.
-    Small,
-    /// All within one mapping.
-    Mapping(&'a Mappings),
-}
-
 /// Calls `push` for runs of pieces whose gaps are small; `pieces` are sorted by address.
 fn for_merged_outside<'a>(
     pieces: impl Iterator<Item = &'a Outside>,
-    gaps: Gaps<'_>,
     push: &mut dyn FnMut(RemoteAddr, u32),
 ) {
-    let mut left = match gaps {
-        Gaps::Small => ENTRY_RANGE_BUDGET_BYTES,
-        Gaps::Mapping(_) => ROAMING_BYTES,
-    };
+    let mut left = ENTRY_RANGE_BUDGET_BYTES;
     let mut run: Option<(u64, u64)> = None;
     let mut push = |(from, to): (u64, u64)| {
         push(
@@ -276,10 +275,9 @@ fn for_merged_outside<'a>(
         let (start, end) = (piece.addr.0, piece.addr.0 + u64::from(piece.len));
         run = match run {
             Some((from, to)) => {
-                let gap = match gaps {
-                    _ if !piece.entry || left == 0 => MERGE_GAP_BYTES,
-                    Gaps::Mapping(maps) if start <= to + left && maps.holds(from, end) => left,
-                    Gaps::Mapping(_) | Gaps::Small => MERGE_ENTRY_GAP_BYTES,
+                let gap = match piece.entry && left > 0 {
+                    true => MERGE_ENTRY_GAP_BYTES,
+                    false => MERGE_GAP_BYTES,
                 };
                 if start <= to + gap {
                     if piece.entry {

@@ -15,9 +15,10 @@ use crate::threads::Root;
 /// So many pieces outside the chunks are read on although the last sample did not need them: a
 /// generator that comes and goes, often at one of a few addresses, costs bytes then, not one
 /// more call each time. Those that were needed last are kept. A thread that needs more at its
-/// deepest (generators that delegate to generators) keeps half as many as that; where every frame is
-/// an object of its own (3.8 – 3.10), twice as many.
+/// deepest (generators that delegate to generators; every frame up to 3.10) keeps twice as many.
 const KEEP_PIECES: usize = 64;
+/// No `PyThreadState` is longer.
+const THREAD_STATE_BYTES: u64 = 1 << 10;
 /// A piece that was not needed for so many samples is dropped in any case.
 const KEEP_SAMPLES: u64 = 1024;
 /// While nothing new is needed, what is not is looked for so seldom.
@@ -172,6 +173,11 @@ fn learn_outside(thread: &mut Thread, layout: &Layout) -> bool {
                 needed: thread.samples,
                 entry: true,
             };
+            // That of a thread without Python code is a part of the thread state.
+            let root = thread.tstate.0..thread.tstate.0 + THREAD_STATE_BYTES;
+            if !root.contains(&addr.0) {
+                changed |= thread.reach.note(addr) && thread.roaming().is_some();
+            }
             changed |= need(&mut thread.learned.outside, piece);
         }
     }
@@ -181,7 +187,7 @@ fn learn_outside(thread: &mut Thread, layout: &Layout) -> bool {
     if changed || thread.samples.is_multiple_of(REVIEW_EVERY) {
         let all = new..thread.frames.len();
         need_frames(thread, layout, all);
-        changed |= forget_outside(thread, &layout.frames);
+        changed |= forget_outside(thread);
     }
     changed
 }
@@ -221,7 +227,7 @@ fn need_frames(thread: &mut Thread, layout: &Layout, frames: Range<usize>) -> bo
 }
 
 /// Drops pieces that were not needed for long; whether there were any.
-fn forget_outside(thread: &mut Thread, layout: &Frames) -> bool {
+fn forget_outside(thread: &mut Thread) -> bool {
     let now = thread.samples;
     let outside = &mut thread.learned.outside;
     let before = outside.len();
@@ -229,10 +235,7 @@ fn forget_outside(thread: &mut Thread, layout: &Frames) -> bool {
     let recent = &mut thread.learned.recently_needed;
     // Forgotten slowly: by half in about forty reviews.
     *recent = (*recent - recent.div_ceil(64)).max(before - idle);
-    let keep = KEEP_PIECES.max(match layout {
-        Frames::Objects(_) => 2 * *recent,
-        Frames::Interpreter(_) => *recent / 2,
-    });
+    let keep = KEEP_PIECES.max(2 * *recent);
     if idle > keep {
         // Half of what is not needed goes, so that this is rare.
         let scratch = &mut thread.idle_scratch;

@@ -18,6 +18,7 @@ mod links;
 mod listed;
 pub mod readahead;
 mod settle;
+mod sites;
 mod tracked;
 
 use crate::frames::{Cut, RawFrame};
@@ -29,6 +30,7 @@ use crate::threads::{self, InterpreterState, MAX_LIST};
 
 use links::Links;
 use readahead::Mappings;
+use sites::Sites;
 pub use tracked::{Outcome, Thread};
 
 /// Calls that one sample may make before what is missing counts as out of reach. A thousand
@@ -65,6 +67,7 @@ pub struct Sampler<M> {
     interpreters: Vec<InterpreterState>,
     threads: Vec<Thread>,
     links: Links,
+    sites: Sites,
     misses: Vec<Slot>,
     process_miss: Option<RemoteAddr>,
     lists_cut: Option<Cut>,
@@ -95,6 +98,7 @@ impl<M: ReadMemory> Sampler<M> {
             interpreters: Vec::new(),
             threads: Vec::new(),
             links: Links::default(),
+            sites: Sites::default(),
             misses: Vec::new(),
             process_miss: None,
             lists_cut: None,

@@ -1,5 +1,7 @@
 //! What a sampler keeps of one thread: the stack of the last sample and what to read next time.
 
+use std::cmp::Ordering;
+
 use super::aim::Top;
 use crate::datastack::{ChainEnd, Chunk, ChunkError, DataStackState};
 use crate::frames::{Cursor, Cut, Known, RawFrame, is_entry};
@@ -30,6 +32,23 @@ pub(super) struct Outside {
     pub(super) entry: bool,
 }
 
+/// C frames are four hundred bytes apart or more for each call through C.
+const ROAMING_BYTES: u64 = 256 << 10;
+/// Samples of one turn of a [`Reach`].
+const REACH_SAMPLES: u8 = 250;
+
+impl Outside {
+    /// Where another piece begins: below this one, in it or above it.
+    pub(super) fn order(&self, other: &Self) -> Ordering {
+        let end = self.addr.0 + u64::from(self.len);
+        match other.addr {
+            addr if addr < self.addr => Ordering::Less,
+            addr if addr.0 + u64::from(other.len) <= end => Ordering::Equal,
+            _ => Ordering::Greater,
+        }
+    }
+}
+
 /// What the next plan reads for a thread.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Learned {
@@ -39,6 +58,58 @@ pub(super) struct Learned {
     pub(super) outside: Vec<Outside>,
     /// Greatest number of pieces that one of the last samples needed.
     pub(super) recently_needed: usize,
+}
+
+/// So often one `_PyCFrame` must have led nowhere.
+const STALE_TIMES: u8 = 3;
+
+/// A `_PyCFrame` that led to no whole stack: its address and what it said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stale {
+    last: Option<(RemoteAddr, Option<u64>)>,
+    times: u8,
+}
+
+impl Stale {
+    /// Notes one; whether it was the same before, often enough to be believed.
+    pub(super) fn is_again(&mut self, now: (RemoteAddr, Option<u64>)) -> bool {
+        if self.last.replace(now) != Some(now) {
+            self.times = 0;
+        }
+        self.times = (self.times + 1).min(STALE_TIMES);
+        self.times == STALE_TIMES
+    }
+}
+
+/// Between which addresses the newest `_PyCFrame` lately stood (3.11, 3.12).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reach {
+    /// Lowest and highest of this turn and of the one before.
+    turns: [Option<(u64, u64)>; 2],
+    /// Samples of this turn.
+    samples: u8,
+}
+
+impl Reach {
+    /// Notes where it stood in a sample; whether that was outside of where it stood before.
+    pub(super) fn note(&mut self, addr: RemoteAddr) -> bool {
+        let before = self.span();
+        if self.samples == REACH_SAMPLES {
+            self.turns = [None, self.turns[0]];
+            self.samples = 0;
+        }
+        self.samples += 1;
+        let (low, high) = self.turns[0].unwrap_or((addr.0, addr.0));
+        self.turns[0] = Some((low.min(addr.0), high.max(addr.0)));
+        before.is_none_or(|(low, high)| !(low..=high).contains(&addr.0))
+    }
+
+    /// Lowest and highest address; `None` where it was not seen yet, or that is too much to read.
+    pub(super) fn span(&self) -> Option<(u64, u64)> {
+        let turns = self.turns.iter().flatten().copied();
+        let span = turns.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        span.filter(|(low, high)| high - low <= ROAMING_BYTES)
+    }
 }
 
 /// What a sample adds whose newest frame was found through a `_PyCFrame` that the plan did not have.
@@ -131,11 +202,15 @@ pub struct Thread {
     pub(super) entry_readahead: u64,
     /// The `_PyCFrame` before the newest, where that is not filled yet (3.11, 3.12).
     pub(super) before_unfilled: Option<RemoteAddr>,
+    /// What the newest `_PyCFrame` said when it led to no whole stack.
+    pub(super) stale: Stale,
     /// What was there before its frames were looked for.
     pub(super) before_frames: Mark,
     /// How much the depth of the C stack changes from sample to sample, as far as plans had not
     /// foreseen it: [`ROAMED`] for each such sample, less one for each other.
     roamed: u8,
+    /// Where the newest `_PyCFrame` stood.
+    pub(super) reach: Reach,
     /// Frames that the walk has missed.
     pub(super) frames_missed: u32,
 }
@@ -173,8 +248,10 @@ impl Thread {
             idle_scratch: Vec::new(),
             entry_readahead: 0,
             before_unfilled: None,
+            stale: Stale::default(),
             before_frames: Mark::default(),
             roamed: 0,
+            reach: Reach::default(),
             frames_missed: 0,
         }
     }
@@ -183,6 +260,7 @@ impl Thread {
     pub(super) fn forget(&mut self) {
         self.learned = Learned::default();
         self.roamed = 0;
+        self.reach = Reach::default();
         // A frame that is as it was would not be learnt again.
         self.outcome = None;
     }
@@ -230,8 +308,14 @@ impl Thread {
 
     /// Whether Python code calls Python code through C, deeper and less deep all the time (3.11,
     /// 3.12): then the next `_PyCFrame` is somewhere between those that were seen.
-    pub(super) fn roams(&self) -> bool {
+    fn roams(&self) -> bool {
         self.roamed > ROAMED
+    }
+
+    /// Where on the C stack the newest `_PyCFrame` of a thread that roams will be found: lowest and
+    /// highest address.
+    pub(super) fn roaming(&self) -> Option<(u64, u64)> {
+        self.reach.span().filter(|_| self.roams())
     }
 
     /// How many copies of its stack are compared, the first among them.
