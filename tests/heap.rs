@@ -488,7 +488,9 @@ fn pages_are_copied_to_the_beginnings_of_pages() {
     let limits = Limits { max_bytes: 1 << 30 };
     let prepared = Prepared::new(pid, limits).expect("a buffer");
     let memory = FileMemory::open(pid).expect("memory");
-    let copied = prepared.copy(pid, &memory, |_, _| {}).expect("a copy");
+    let copied = prepared
+        .copy(pid, &memory, true, |_, _| {})
+        .expect("a copy");
     assert!(copied.space.large().count() > 0);
     for (start, bytes) in copied.space.large() {
         assert_eq!(bytes.as_ptr().addr() % PAGE_BYTES, 0, "{start:#x}");

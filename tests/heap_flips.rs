@@ -83,7 +83,9 @@ fn a_heap_that_lies_is_counted_too() {
         let memory = FileMemory::open(pid).expect("memory");
         let limits = Limits { max_bytes: 1 << 30 };
         let prepared = Prepared::new(pid, limits).expect("mappings");
-        let copied = prepared.copy(pid, &memory, |_, _| {}).expect("a copy");
+        let copied = prepared
+            .copy(pid, &memory, false, |_, _| {})
+            .expect("a copy");
         let regions = take::regions(&copied.mappings);
         let (ranges, good) = packed(&copied.space);
         let mut random = Random(u64::from(layout.version.minor));

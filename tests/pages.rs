@@ -13,8 +13,8 @@ use onlooker::error::Error;
 use onlooker::pages::Process;
 use serde_json::Value;
 use support::{
-    Interpreter, Mode, Public, Scratch, Target, as_nobody, can_change_user, interpreters, matrix,
-    matrix_in_one_mode, onlooker, program, run, sees_page_frames,
+    Interpreter, Mode, Public, Scratch, Target, any, as_nobody, can_change_user, interpreters,
+    matrix, matrix_in_one_mode, onlooker, program, run, sees_page_frames,
 };
 
 /// Objects of the shared heap: with their names some 10 MB.
@@ -329,6 +329,25 @@ fn looking_twice_does_not_unshare() {
         let last = look();
         assert!(last <= first + (1 << 20), "{first} to {last}");
     });
+}
+
+/// A copy under a stop reads the fast way what is not shared, and only that.
+#[test]
+fn a_census_under_a_stop_does_not_unshare() {
+    if !sees_page_frames() {
+        return;
+    }
+    let target = Target::spawn(&any(), "forked.py", &["idle", COUNT]);
+    let before = pages(&target, &["--children"]);
+    for process in before["processes"].as_array().expect("processes") {
+        let pid = process["pid"].to_string();
+        let census = onlooker(&["heap", "--pause", "--json", "-p", &pid]).success();
+        assert!(census.json()["pause_ns"].is_u64(), "{before}");
+    }
+    let after = pages(&target, &["--children"]);
+    let unshared = |report: &Value| number(report, "/processes/1/worker/unshared_bytes");
+    let (first, last) = (unshared(&before), unshared(&after));
+    assert!(last <= first + MIB, "{first} to {last}");
 }
 
 /// Another user's processes have no page frames, and single pages say who else maps them.

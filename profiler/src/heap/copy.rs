@@ -9,11 +9,13 @@ use super::choose::{self, Run, choose};
 use super::mappings::{self, Kind, Mapping};
 use super::parallel;
 use crate::sys::huge;
-use crate::target::memory::FileMemory;
+use crate::target::memory::{FileMemory, PartlySharedMemory};
 use crate::target::pagemap::{PageMap, Runs};
 
 /// Longest piece of one segment.
 const SEGMENT_BYTES: u64 = 64 << 20;
+/// Where more is shared, here and there, the fast way is none.
+const MAX_SHARED_RUNS: usize = 1024;
 /// No address of a process is larger.
 const MAX_ADDRESS: u64 = 1 << 56;
 /// The target may grow between the first look and the copy.
@@ -85,7 +87,8 @@ impl Prepared {
         })
     }
 
-    /// Copies. `progress` is told how many bytes of how many are done.
+    /// Copies. `progress` is told how many bytes of how many are done. While the process stands, what
+    /// it shares with no other is read the fast way; a process that runs may fork at any time.
     ///
     /// # Errors
     /// When the process is gone or may not be read.
@@ -93,12 +96,17 @@ impl Prepared {
         self,
         pid: i32,
         memory: &FileMemory,
+        stands: bool,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Copied, CopyError> {
         let mut mappings = mappings::read(pid)?;
         set_apart(&mut mappings);
         let mut page_map = PageMap::open(pid).ok();
-        let (mut runs, swapped) = runs(&mappings, &mut page_map);
+        let Found {
+            mut runs,
+            swapped,
+            shared,
+        } = find_runs(&mappings, &mut page_map);
         let total: u64 = runs.iter().map(|run| run.end - run.start).sum();
         let left_out = if total > self.limits.max_bytes {
             choose(&mut &*memory, &mut runs, self.limits.max_bytes)?
@@ -111,7 +119,21 @@ impl Prepared {
         let runs: Vec<(u64, u64)> = runs.iter().map(|run| (run.start, run.end)).collect();
         let lead = lead(&buffer);
         let pages = &mut buffer[lead..];
-        let mut ranges = parallel::read(memory, &runs, pages, |done| progress(done, wanted))?;
+        let mut told = |done| progress(done, wanted);
+        let fast = match stands && shared.len() <= MAX_SHARED_RUNS {
+            true => {
+                let open = || PartlySharedMemory::new(pid, memory, &shared);
+                parallel::read(open, &runs, pages, &mut told)
+            }
+            false => Err(ReadError::Denied),
+        };
+        // Sandboxes may refuse it and allow the file.
+        let mut ranges = match fast {
+            Err(ReadError::Denied | ReadError::Os(_)) => {
+                parallel::read(|| memory, &runs, pages, &mut told)?
+            }
+            ranges => ranges?,
+        };
         for range in &mut ranges {
             range.at += lead as u64;
         }
@@ -217,11 +239,21 @@ fn is_wanted(mapping: &Mapping) -> bool {
         && matches!(mapping.kind, Kind::Heap | Kind::Anonymous | Kind::Data)
 }
 
-/// The runs of resident pages of all wanted mappings, and those that are swapped, by address.
-/// `page_map` is given up when it cannot be read.
-fn runs(mappings: &[Mapping], page_map: &mut Option<PageMap>) -> (Vec<Run>, Vec<(u64, u64)>) {
+/// Runs of pages of all wanted mappings, by address.
+struct Found {
+    /// Resident.
+    runs: Vec<Run>,
+    /// Swapped.
+    swapped: Vec<(u64, u64)>,
+    /// Of the resident ones those that another process may map.
+    shared: Vec<(u64, u64)>,
+}
+
+/// Looks for the pages of all wanted mappings. `page_map` is given up when it cannot be read.
+fn find_runs(mappings: &[Mapping], page_map: &mut Option<PageMap>) -> Found {
     let mut runs = Vec::new();
     let mut swapped = Vec::new();
+    let mut shared = Vec::new();
     for (at, mapping) in mappings.iter().enumerate().filter(|(_, m)| is_wanted(m)) {
         let before = at.checked_sub(1).and_then(|at| mappings.get(at));
         let what = choose::what(mapping, before);
@@ -232,7 +264,9 @@ fn runs(mappings: &[Mapping], page_map: &mut Option<PageMap>) -> (Vec<Run>, Vec<
         if !matches!(read, Some(Ok(()))) {
             *page_map = None;
             pages.resident = vec![(mapping.start, mapping.end)];
+            pages.shared = vec![(mapping.start, mapping.end)];
         }
+        shared.append(&mut pages.shared);
         // The guard pages of stacks look like swapped ones (`MADV_GUARD_INSTALL`, Linux 6.13, which
         // glibc 2.42 asks for), but do not count as such.
         if mapping.swapped_bytes > 0 {
@@ -245,7 +279,11 @@ fn runs(mappings: &[Mapping], page_map: &mut Option<PageMap>) -> (Vec<Run>, Vec<
                 .map(|(start, end)| Run { start, end, what }),
         );
     }
-    (runs, swapped)
+    Found {
+        runs,
+        swapped,
+        shared,
+    }
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ pub fn take(
         rest.keep(threads::all_sleep(pid));
         let (copied, walk) = if options.pause {
             let prepared = prepare(pid, options.limits)?;
-            let paused = stop::pause(pid, || prepared.copy(pid, memory, &mut progress));
+            let paused = stop::pause(pid, || prepared.copy(pid, memory, true, &mut progress));
             let (copied, ns) = paused.map_err(Error::meanwhile)?;
             *pause_ns.get_or_insert(0) += ns;
             let copied = copied.map_err(|error| copy_error(pid, error))?;
@@ -176,7 +176,7 @@ pub(crate) fn copy_running(
     progress: impl FnMut(u64, u64),
 ) -> Result<(Copied, Walk), Error> {
     let mut copied = prepare(pid, limits)?
-        .copy(pid, memory, progress)
+        .copy(pid, memory, false, progress)
         .map_err(|error| copy_error(pid, error))?;
     let mut walk = Walk::new(&copied.space, layout, roots, &regions(&copied.mappings));
     settle(pid, memory, &mut copied, &mut walk).map_err(|error| attach::read_error(pid, error))?;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use onlooker_unwinder::memory::{LiveMemory, ReadError, ReadMemory, Segment};
+use onlooker_unwinder::memory::{LiveMemory, ReadError, ReadMemory, RemoteAddr, Segment};
 use read_process_memory::{CopyAddress, ProcessHandle};
 
 /// Reads a running process.
@@ -155,5 +155,100 @@ impl ReadMemory for &FileMemory {
             Some(first) if filled == 0 && first.len > 0 => Err(ReadError::Unmapped(first.addr)),
             _ => Ok(filled),
         }
+    }
+}
+
+/// Reads what a fork shares through the file, and all else by `process_vm_readv`.
+#[derive(Debug)]
+pub struct PartlySharedMemory<'a> {
+    live: LiveMemory,
+    file: &'a FileMemory,
+    shared: &'a [(u64, u64)],
+}
+
+impl<'a> PartlySharedMemory<'a> {
+    /// The memory of a process that shares pages between these addresses, which are in order, and
+    /// that forks no more.
+    #[must_use]
+    pub fn new(pid: i32, file: &'a FileMemory, shared: &'a [(u64, u64)]) -> Self {
+        Self {
+            live: LiveMemory::new(pid),
+            file,
+            shared,
+        }
+    }
+
+    /// How much of a piece from `start` to `end` can be read in one way, and whether it is shared.
+    fn part(&self, start: u64, end: u64) -> (u64, bool) {
+        let next = self.shared.partition_point(|(_, to)| *to <= start);
+        match self.shared.get(next) {
+            Some((from, to)) if *from <= start => (end.min(*to) - start, true),
+            Some((from, _)) => (end.min(*from) - start, false),
+            None => (end - start, false),
+        }
+    }
+}
+
+impl ReadMemory for PartlySharedMemory<'_> {
+    fn read(&mut self, segments: &[Segment], buf: &mut [u8]) -> Result<usize, ReadError> {
+        let mut filled = 0;
+        for segment in segments {
+            let (mut start, end) = (segment.addr.0, segment.addr.0 + u64::from(segment.len));
+            while start < end {
+                let (len, shared) = self.part(start, end);
+                let Some(target) = buf.get_mut(filled..filled + len as usize) else {
+                    return Ok(filled);
+                };
+                let piece = [Segment {
+                    addr: RemoteAddr(start),
+                    len: len as u32,
+                }];
+                let got = match shared {
+                    true => (&mut &*self.file).read(&piece, target),
+                    false => self.live.read(&piece, target),
+                };
+                match got {
+                    Ok(got) => filled += got,
+                    Err(_) if filled > 0 => return Ok(filled),
+                    Err(error) => return Err(error),
+                }
+                if got.is_ok_and(|got| (got as u64) < len) {
+                    return Ok(filled);
+                }
+                start += len;
+            }
+        }
+        Ok(filled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_cut_where_sharing_begins_and_ends() {
+        let pid = std::process::id().cast_signed();
+        let file = FileMemory::open(pid).expect("own memory");
+        let bytes: Vec<u8> = (0..=255).cycle().take(20_000).collect();
+        let start = bytes.as_ptr().addr() as u64;
+        let shared = [(start + 100, start + 200), (start + 5000, start + 9000)];
+        let mut memory = PartlySharedMemory::new(pid, &file, &shared);
+        let part = |from, to| memory.part(start + from, start + to);
+        assert_eq!(part(0, 50), (50, false));
+        assert_eq!(part(0, 150), (100, false));
+        assert_eq!(part(100, 150), (50, true));
+        assert_eq!(part(150, 6000), (50, true));
+        assert_eq!(part(200, 6000), (4800, false));
+        assert_eq!(part(9000, 9001), (1, false));
+        let segment = |at: u64, len| Segment {
+            addr: RemoteAddr(start + at),
+            len,
+        };
+        let mut copy = vec![0; 12_000];
+        let got = memory.read(&[segment(0, 7000), segment(8000, 5000)], &mut copy);
+        assert_eq!(got.expect("own memory"), 12_000);
+        assert_eq!(copy[..7000], bytes[..7000]);
+        assert_eq!(copy[7000..], bytes[8000..13_000]);
     }
 }

@@ -115,6 +115,9 @@ impl PageMap {
             for page in pages {
                 let next = at + PAGE_BYTES;
                 if page.is_present() {
+                    if !page.is_file() && !page.is_exclusive() {
+                        add(&mut runs.shared, at, next);
+                    }
                     add(&mut runs.resident, at, next);
                 } else if page.exists() {
                     add(&mut runs.swapped, at, next);
@@ -133,6 +136,9 @@ pub struct Runs {
     pub resident: Vec<(u64, u64)>,
     /// In swap.
     pub swapped: Vec<(u64, u64)>,
+    /// Of those in memory the anonymous ones that another process maps as well, as after a fork, and
+    /// the page of zeros that all have.
+    pub shared: Vec<(u64, u64)>,
 }
 
 fn add(runs: &mut Vec<(u64, u64)>, start: u64, end: u64) {
