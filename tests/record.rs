@@ -73,7 +73,7 @@ fn a_thread_in_a_sub_interpreter_is_sampled_once() {
 
 /// A stack that changes while it is read may seem to have no frames. It is read again.
 #[test]
-fn generators_that_hand_on_are_never_seen_without_a_stack() {
+fn generators_that_hand_on_have_stacks() {
     matrix_in_one_mode(|interpreter| {
         let scratch = Scratch::new("handing");
         let file = scratch.join("out.olk");
@@ -90,7 +90,7 @@ fn generators_that_hand_on_are_never_seen_without_a_stack() {
         }
         say(&format!("{}: {empty} of {all}", interpreter.label));
         assert!(all > 100, "{}", run.stderr);
-        assert!(empty * 10 < all, "{empty} of {all}: {}", run.stderr);
+        assert!(empty * 20 < all, "{empty} of {all}: {}", run.stderr);
     });
 }
 

@@ -26,12 +26,12 @@ MADV_COLLAPSE = 25
 HUGE = 2 << 20
 LIBC = ctypes.CDLL(None)
 # khugepaged unshares pages when it likes; 3.15 asks for huge pages.
-if PHASE != "huge":
-    LIBC.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
+LIBC.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
 
 
 def collapse(addr):
     """Has the huge page at the address made, where the kernel can (6.1)."""
+    LIBC.prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0)
     start = ctypes.c_void_p(addr // HUGE * HUGE)
     return LIBC.madvise(start, ctypes.c_size_t(HUGE), MADV_COLLAPSE) == 0
 

@@ -279,6 +279,8 @@ fn why(ours: Page, theirs: Page, flags: Option<&FrameFlags>) -> Option<Why> {
                 (Some(Mark::Own), Some(Mark::Own)) => Why::Both,
                 (Some(Mark::Own), _) => Why::Worker,
                 (_, Some(Mark::Own)) => Why::Parent,
+                // Both may have put something new there.
+                (Some(Mark::Huge), Some(Mark::Huge)) => Why::Unknown,
                 (Some(Mark::Huge), _) | (_, Some(Mark::Huge)) => Why::Huge,
                 // Not written here, and yet not the parent's any more: that has forked again.
                 (Some(Mark::Shared), Some(Mark::Shared)) => Why::Parent,

@@ -209,7 +209,8 @@ impl ReadMemory for PartlySharedMemory<'_> {
                 };
                 match got {
                     Ok(got) => filled += got,
-                    Err(_) if filled > 0 => return Ok(filled),
+                    Err(ReadError::Unmapped(_)) if filled > 0 => return Ok(filled),
+                    // What is refused may be there.
                     Err(error) => return Err(error),
                 }
                 if got.is_ok_and(|got| (got as u64) < len) {

@@ -44,7 +44,10 @@ pub(crate) fn is_in_call<L: Lookup>(
     let Some(called) = called.filter(|called| *called != 0) else {
         return false;
     };
-    let Some(used) = used_bytes(view, frames, calls, caller.addr) else {
+    let used = view
+        .bytes(caller.addr, frames.header_bytes as usize)
+        .and_then(|header| used_bytes(header, frames, calls, caller.addr));
+    let Some(used) = used else {
         return false;
     };
     // In one piece with the caller, so that both are of one instant.
@@ -64,15 +67,20 @@ pub(crate) fn is_in_call<L: Lookup>(
     word(0) == Some(called) || word(0) == Some(0) && word(1) == Some(called)
 }
 
-/// Whether `caller` has begun and keeps no stack pointer: it runs itself, or C code that it called.
-pub(crate) fn runs_itself<L: Lookup>(view: &L, layout: &Layout, caller: &RawFrame) -> bool {
+/// Whether `bytes`, which begin with the header of `caller`, are those of when it was walked, and it
+/// keeps no stack pointer, though it has begun: it runs itself, or C code that it called.
+pub(crate) fn runs_itself(bytes: &[u8], layout: &Layout, caller: &RawFrame) -> bool {
     let Frames::Interpreter(frames) = &layout.frames else {
         return false;
     };
     let Some(calls) = &frames.calls else {
         return false;
     };
-    !has_not_begun(layout, caller) && used_bytes(view, frames, calls, caller.addr).is_none()
+    let code = u64_at(bytes, frames.code).map(|code| code & !frames.code_tag_mask);
+    u64_at(bytes, frames.instr) == Some(caller.instr)
+        && code == Some(caller.code.0)
+        && !has_not_begun(layout, caller)
+        && used_bytes(bytes, frames, calls, caller.addr).is_none()
 }
 
 /// The function object of a frame in a data stack; `None` where the interpreter's frames have none.
@@ -100,13 +108,12 @@ fn has_not_begun(layout: &Layout, frame: &RawFrame) -> bool {
 
 /// How far a caller's stack is in use, from the beginning of its frame; `None` while it runs
 /// itself.
-fn used_bytes<L: Lookup>(
-    view: &L,
+fn used_bytes(
+    header: &[u8],
     layout: &InterpreterFrame,
     calls: &Calls,
     caller: RemoteAddr,
 ) -> Option<usize> {
-    let header = view.bytes(caller, layout.header_bytes as usize)?;
     match calls.stack_pointer {
         StackPointer::Words(offset) => {
             let words = u64::try_from(i32_at(header, offset)?).ok()?;

@@ -18,6 +18,17 @@ const MAX_ENTRY_READAHEAD_BYTES: u64 = 256 << 10;
 pub(super) const CFRAME_BYTES: u32 = 16;
 const PREVIOUS_BEHIND: u64 = 8;
 
+/// Whether a walk goes on from the `_PyCFrame` before the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Back {
+    /// It does.
+    Taken,
+    /// It would, if the newest had led nowhere more often.
+    NotYet,
+    /// There is none.
+    None,
+}
+
 impl<M: ReadMemory> Sampler<M> {
     /// Takes thread `index` as far as it goes and notes what it misses.
     pub(super) fn advance(&mut self, index: usize) {
@@ -243,14 +254,24 @@ impl<M: ReadMemory> Sampler<M> {
                 if rooted && thread.before_unfilled.is_none() {
                     thread.stale = Stale::default();
                 }
-                if rooted || !self.step_back(index) {
-                    let thread = &mut self.threads[index];
-                    thread.same = thread.known.same();
-                    self.end(index, Outcome::Whole);
+                let began = thread.before_unfilled.is_none() || !thread.frames.is_empty();
+                let back = match rooted {
+                    true => Back::None,
+                    false => self.step_back(index),
+                };
+                match back {
+                    Back::Taken => {}
+                    Back::None if !began => self.end(index, Outcome::Cut(Cut::Torn)),
+                    Back::NotYet | Back::None => {
+                        let thread = &mut self.threads[index];
+                        thread.same = thread.known.same();
+                        thread.rooted = back == Back::None;
+                        self.end(index, Outcome::Whole);
+                    }
                 }
             }
             Progress::Cut(cut) => {
-                if cut != Cut::Torn || !self.step_back(index) {
+                if cut != Cut::Torn || self.step_back(index) != Back::Taken {
                     self.end(index, Outcome::Cut(cut));
                 }
             }
@@ -259,7 +280,7 @@ impl<M: ReadMemory> Sampler<M> {
                     Some(_) => Cut::Chunks,
                     None => Cut::Unreadable,
                 };
-                if !self.step_back(index) {
+                if self.step_back(index) != Back::Taken {
                     self.end(index, Outcome::Cut(cut));
                 }
             }
@@ -273,34 +294,34 @@ impl<M: ReadMemory> Sampler<M> {
     }
 
     /// Where the newest `_PyCFrame` led to no whole stack again and again, walks from the one before
-    /// it; whether there is one. The interpreter links a new one first and fills it after that
+    /// it. The interpreter links a new one first and fills it after that
     /// (`_PyEval_EvalFrameDefault`, Python/ceval.c, 3.11 and 3.12); a thread that is preempted in
     /// between runs the frame of the one before. So each is gone back from once, and only one. A
     /// stack that moves leads nowhere as well, but not from the same frame each time.
-    fn step_back(&mut self, index: usize) -> bool {
+    fn step_back(&mut self, index: usize) -> Back {
         let FrameRoot::CFrame { current_frame, .. } = self.layout.thread.root else {
-            return false;
+            return Back::None;
         };
         let view = self.snapshot.view(Group::thread(index));
         let thread = &mut self.threads[index];
         let Some(Root::CFrame(newest)) = thread.state.map(|state| state.root) else {
-            return false;
+            return Back::None;
         };
         if thread.before_unfilled.is_some() || thread.shown.is_some() {
-            return false;
+            return Back::None;
         }
         let previous = newest
             .offset(current_frame + PREVIOUS_BEHIND)
             .and_then(|at| view.u64(at));
         let Some(previous) = previous.map(RemoteAddr) else {
-            return false;
+            return Back::None;
         };
         if previous == newest || !previous.is_plausible_pointer() {
-            return false;
+            return Back::None;
         }
         let word = newest.offset(current_frame).and_then(|at| view.u64(at));
         if !thread.stale.is_again((newest, word)) {
-            return false;
+            return Back::NotYet;
         }
         thread.before_unfilled = Some(previous);
         thread.frames_missed = 0;
@@ -314,7 +335,7 @@ impl<M: ReadMemory> Sampler<M> {
         if self.find_root(index) {
             self.walk_frames(index);
         }
-        true
+        Back::Taken
     }
 
     /// What to fetch for a frame that is not in the snapshot.

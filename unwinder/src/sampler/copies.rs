@@ -172,6 +172,11 @@ impl<M: ReadMemory> Sampler<M> {
 
     /// Compares the copies of thread `index`, if there are some.
     pub(super) fn compare_copies(&mut self, index: usize) {
+        let thread = &mut self.threads[index];
+        if !thread.rooted {
+            thread.copies_agree = Some(false);
+            return;
+        }
         let thread = &self.threads[index];
         if thread.copies < 2 {
             return;

@@ -26,12 +26,8 @@ const MAX_UNITS_BYTES: usize = 64 << 10;
 /// Neighbours with a smaller gap are read as one segment: a segment costs as much as one page
 /// more, or as copying some kilobytes.
 const MERGE_GAP_BYTES: u64 = 2 << 10;
-/// The gap between entry frames is that of the C functions between them, and usually larger.
-const MERGE_ENTRY_GAP_BYTES: u64 = 2 << 10;
 /// What a frame has behind its header, nearly always.
 const FRAME_STACK_BYTES: u64 = 512;
-/// Entry frames of one thread are read as ranges up to this size, singly beyond.
-const ENTRY_RANGE_BUDGET_BYTES: u64 = 64 << 10;
 
 impl<M: ReadMemory> Sampler<M> {
     /// All threads and the lists that lead to them, or some threads whose lists are known: one
@@ -263,7 +259,6 @@ fn for_merged_outside<'a>(
     pieces: impl Iterator<Item = &'a Outside>,
     push: &mut dyn FnMut(RemoteAddr, u32),
 ) {
-    let mut left = ENTRY_RANGE_BUDGET_BYTES;
     let mut run: Option<(u64, u64)> = None;
     let mut push = |(from, to): (u64, u64)| {
         push(
@@ -274,20 +269,10 @@ fn for_merged_outside<'a>(
     for piece in pieces {
         let (start, end) = (piece.addr.0, piece.addr.0 + u64::from(piece.len));
         run = match run {
-            Some((from, to)) => {
-                let gap = match piece.entry && left > 0 {
-                    true => MERGE_ENTRY_GAP_BYTES,
-                    false => MERGE_GAP_BYTES,
-                };
-                if start <= to + gap {
-                    if piece.entry {
-                        left = left.saturating_sub(end.saturating_sub(to));
-                    }
-                    Some((from, end.max(to)))
-                } else {
-                    push((from, to));
-                    Some((start, end))
-                }
+            Some((from, to)) if start <= to + MERGE_GAP_BYTES => Some((from, end.max(to))),
+            Some(run) => {
+                push(run);
+                Some((start, end))
             }
             None => Some((start, end)),
         };

@@ -160,7 +160,7 @@ fn live_bytes(chunk: &Chunk, thread: &Thread, layout: &Layout) -> u64 {
 /// Frames outside the chunks. Whether the plan changes.
 fn learn_outside(thread: &mut Thread, layout: &Layout) -> bool {
     let mut changed = false;
-    if let Some(Root::CFrame(newest)) = thread.state.map(|s| s.root)
+    if let Some((Root::CFrame(newest), thread_id)) = thread.state.map(|s| (s.root, s.thread_id))
         && let FrameRoot::CFrame { current_frame, .. } = layout.thread.root
     {
         for cframe in std::iter::once(newest).chain(thread.before_unfilled) {
@@ -175,8 +175,10 @@ fn learn_outside(thread: &mut Thread, layout: &Layout) -> bool {
             };
             // That of a thread without Python code is a part of the thread state.
             let root = thread.tstate.0..thread.tstate.0 + THREAD_STATE_BYTES;
-            if !root.contains(&addr.0) {
-                changed |= thread.reach.note(addr) && thread.roaming().is_some();
+            if !root.contains(&addr.0) && addr.is_plausible_pointer() {
+                let before = thread.roaming();
+                thread.reach.note(addr, thread_id);
+                changed |= thread.roaming() != before;
             }
             changed |= need(&mut thread.learned.outside, piece);
         }

@@ -88,12 +88,19 @@ pub(super) struct Reach {
     turns: [Option<(u64, u64)>; 2],
     /// Samples of this turn.
     samples: u8,
+    thread_id: u64,
 }
 
 impl Reach {
-    /// Notes where it stood in a sample; whether that was outside of where it stood before.
-    pub(super) fn note(&mut self, addr: RemoteAddr) -> bool {
-        let before = self.span();
+    /// Notes where it stood in a sample of the thread with this `thread_id`.
+    pub(super) fn note(&mut self, addr: RemoteAddr, thread_id: u64) {
+        // A thread that ends leaves its state to another, which has a stack of its own.
+        if self.thread_id != thread_id {
+            *self = Self {
+                thread_id,
+                ..Self::default()
+            };
+        }
         if self.samples == REACH_SAMPLES {
             self.turns = [None, self.turns[0]];
             self.samples = 0;
@@ -101,7 +108,6 @@ impl Reach {
         self.samples += 1;
         let (low, high) = self.turns[0].unwrap_or((addr.0, addr.0));
         self.turns[0] = Some((low.min(addr.0), high.max(addr.0)));
-        before.is_none_or(|(low, high)| !(low..=high).contains(&addr.0))
     }
 
     /// Lowest and highest address; `None` where it was not seen yet, or that is too much to read.
@@ -202,6 +208,8 @@ pub struct Thread {
     pub(super) entry_readahead: u64,
     /// The `_PyCFrame` before the newest, where that is not filled yet (3.11, 3.12).
     pub(super) before_unfilled: Option<RemoteAddr>,
+    /// Whether its outermost frame can be one. If not its plan is learnt from it all the same.
+    pub(super) rooted: bool,
     /// What the newest `_PyCFrame` said when it led to no whole stack.
     pub(super) stale: Stale,
     /// What was there before its frames were looked for.
@@ -248,6 +256,7 @@ impl Thread {
             idle_scratch: Vec::new(),
             entry_readahead: 0,
             before_unfilled: None,
+            rooted: true,
             stale: Stale::default(),
             before_frames: Mark::default(),
             roamed: 0,
@@ -261,6 +270,7 @@ impl Thread {
         self.learned = Learned::default();
         self.roamed = 0;
         self.reach = Reach::default();
+        self.stale = Stale::default();
         // A frame that is as it was would not be learnt again.
         self.outcome = None;
     }
@@ -286,6 +296,7 @@ impl Thread {
         self.last_miss = None;
         self.entry_readahead = 0;
         self.before_unfilled = None;
+        self.rooted = true;
         self.roamed = self.roamed.saturating_sub(1);
         self.frames_missed = 0;
     }
