@@ -3,8 +3,9 @@
 //! After a fork both map the same frames of anonymous memory. Whoever writes first gets a copy.
 //! A page of the worker is shared when both map the same frame at the same address. Of another
 //! one the kernel tells who wrote it: a frame that was written since its last fork carries a mark
-//! ([`Mark`]). Huge pages that the kernel makes unshare what nobody wrote. Without root neither frames nor marks may be seen; then a page is
-//! shared when some other process maps it, and who wrote it is unknown.
+//! ([`Mark`]). Huge pages that the kernel makes unshare what nobody wrote. Without root neither
+//! frames nor marks may be seen; then a page is shared when some other process maps it, and who
+//! wrote it is unknown.
 
 use std::io;
 

@@ -254,18 +254,19 @@ impl<M: ReadMemory> Sampler<M> {
                 if rooted && thread.before_unfilled.is_none() {
                     thread.stale = Stale::default();
                 }
-                let began = thread.before_unfilled.is_none() || !thread.frames.is_empty();
+                // What was gone back to is no stack of a thread that runs Python code.
+                let void = thread.before_unfilled.is_some() && thread.frames.is_empty();
                 let back = match rooted {
                     true => Back::None,
                     false => self.step_back(index),
                 };
                 match back {
                     Back::Taken => {}
-                    Back::None if !began => self.end(index, Outcome::Cut(Cut::Torn)),
+                    Back::None if void => self.end(index, Outcome::Cut(Cut::Torn)),
                     Back::NotYet | Back::None => {
                         let thread = &mut self.threads[index];
                         thread.same = thread.known.same();
-                        thread.rooted = back == Back::None;
+                        thread.doubted = back == Back::NotYet;
                         self.end(index, Outcome::Whole);
                     }
                 }

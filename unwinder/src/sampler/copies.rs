@@ -173,7 +173,7 @@ impl<M: ReadMemory> Sampler<M> {
     /// Compares the copies of thread `index`, if there are some.
     pub(super) fn compare_copies(&mut self, index: usize) {
         let thread = &mut self.threads[index];
-        if !thread.rooted {
+        if thread.doubted {
             thread.copies_agree = Some(false);
             return;
         }
@@ -213,8 +213,8 @@ impl<M: ReadMemory> Sampler<M> {
         let new = frames.len() - thread.same.min(frames.len());
         for (at, pair) in frames.windows(2).enumerate().take(new.min(judged)) {
             let Some(link) = link_of(&view, &self.layout, &pair[0], &pair[1]) else {
-                let known = self.sites.resumes(&view, &self.layout, &pair[1], &pair[0]);
-                if !known && stood_still(later, at, frames, &self.layout) {
+                let is_new = self.sites.is_new(&view, &self.layout, &pair[1], &pair[0]);
+                if is_new && stood_still(later, at, frames, &self.layout) {
                     self.sites.learn(&view, &self.layout, &pair[1], &pair[0]);
                 }
                 continue;

@@ -1,7 +1,5 @@
 //! Lays out a plan: the process, then thread by thread, what moves most first.
 
-use std::cmp::Ordering;
-
 use super::Sampler;
 use super::advance::CFRAME_BYTES;
 use super::tracked::{Outside, Thread};
@@ -96,15 +94,13 @@ impl<M: ReadMemory> Sampler<M> {
             ..Outside::default()
         });
         let entries = |push: &mut dyn FnMut(RemoteAddr, u32)| {
-            // What lies in the part of the C stack that is read whole is no piece of its own.
-            let is = |piece: &Outside, order| {
-                let at = roaming.as_ref().map(|whole| whole.order(piece));
-                at.unwrap_or(Ordering::Less) == order
-            };
-            let pieces = || outside.iter().filter(is_entry);
-            let below = pieces().filter(|piece| is(piece, Ordering::Less));
-            let above = pieces().filter(|piece| is(piece, Ordering::Greater));
-            for_merged_outside(below.chain(&roaming).chain(above), push);
+            let start = roaming
+                .as_ref()
+                .map_or(RemoteAddr::NULL, |whole| whole.addr);
+            let (below, above) =
+                outside.split_at(outside.partition_point(|piece| piece.addr < start));
+            let pieces = below.iter().chain(&roaming).chain(above);
+            for_merged_outside(pieces.filter(is_entry), push);
         };
         let others = |push: &mut dyn FnMut(RemoteAddr, u32)| {
             for_merged_outside(outside.iter().filter(|piece| !piece.entry), push);

@@ -10,7 +10,7 @@
 use crate::memory::RemoteAddr;
 
 /// Call sites of one place in the table compete for it.
-const PLACES: usize = 1 << 10;
+pub(super) const PLACES: usize = 1 << 10;
 /// So many links of a place are kept: a call site may call several functions.
 const WAYS: usize = 4;
 /// A link counts for so many calls of ours, then it is as if never seen.
@@ -61,7 +61,7 @@ impl Links {
     /// What is known of a link in call `now`.
     pub(super) fn look(&self, link: Link, now: u64) -> Seen {
         let mut found = Seen::Never;
-        for (known, seen) in &self.places[place(link)] {
+        for (known, seen) in &self.places[place(link.site)] {
             let age = now - seen;
             if known.site != link.site || age > EXPIRES_AFTER {
                 continue;
@@ -78,7 +78,7 @@ impl Links {
 
     /// Notes that it was seen in call `now`.
     pub(super) fn note(&mut self, link: Link, now: u64) {
-        let ways = &mut self.places[place(link)];
+        let ways = &mut self.places[place(link.site)];
         let same = ways.iter().position(|(known, _)| *known == link);
         let oldest = || (0..WAYS).min_by_key(|at| ways[*at].1).unwrap_or_default();
         let at = same.unwrap_or_else(oldest);
@@ -86,8 +86,9 @@ impl Links {
     }
 }
 
-fn place(link: Link) -> usize {
-    (link.site.wrapping_mul(SPREAD) >> 32) as usize % PLACES
+/// The place of a call site in a table of [`PLACES`].
+pub(super) fn place(site: u64) -> usize {
+    (site.wrapping_mul(SPREAD) >> 32) as usize % PLACES
 }
 
 #[cfg(test)]

@@ -8,18 +8,15 @@
 //! slot, resumes it, even if both were read while others came and went. From 3.12 on there is an
 //! entry frame in between where C code resumes.
 
+use super::links::{PLACES, place};
 use crate::frames::RawFrame;
 use crate::frames::calls::runs_itself;
 use crate::layout::{Frames, Layout, owner};
 use crate::memory::{Lookup, RemoteAddr, u64_at};
 
-/// Call sites that are remembered at a time; they compete for places.
-const PLACES: usize = 1 << 10;
 /// So many words of locals and value stack are looked through.
 const SEARCHED_WORDS: usize = 32;
 const WORD: usize = 8;
-/// 2^64 divided by the golden ratio: neighbours come to lie far from each other.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A call site and where it has its generator.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,6 +67,17 @@ impl Sites {
             })
     }
 
+    /// Whether `callee` is resumed from a call site whose slot is not known, and can be.
+    pub(super) fn is_new<L: Lookup>(
+        &self,
+        view: &L,
+        layout: &Layout,
+        caller: &RawFrame,
+        callee: &RawFrame,
+    ) -> bool {
+        generator_of(layout, callee).is_some() && !self.resumes(view, layout, caller, callee)
+    }
+
     /// Learns the slot of a call site, where `caller` resumes `callee`.
     pub(super) fn learn<L: Lookup>(
         &mut self,
@@ -106,18 +114,17 @@ impl Sites {
     }
 }
 
-/// The generator that a frame belongs to.
+/// The generator that a frame belongs to, where no entry frame stands before it.
 fn generator_of(layout: &Layout, frame: &RawFrame) -> Option<u64> {
     let Frames::Interpreter(frames) = &layout.frames else {
         return None;
     };
     let calls = frames.calls.as_ref()?;
+    if frames.first_entry_owner.is_some() {
+        return None;
+    }
     let start = frame.addr.0.checked_sub(calls.generator_frame)?;
     (frame.owner == owner::GENERATOR).then_some(start)
-}
-
-fn place(site: u64) -> usize {
-    (site.wrapping_mul(SPREAD) >> 32) as usize % PLACES
 }
 
 #[cfg(test)]

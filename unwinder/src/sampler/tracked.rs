@@ -1,7 +1,5 @@
 //! What a sampler keeps of one thread: the stack of the last sample and what to read next time.
 
-use std::cmp::Ordering;
-
 use super::aim::Top;
 use crate::datastack::{ChainEnd, Chunk, ChunkError, DataStackState};
 use crate::frames::{Cursor, Cut, Known, RawFrame, is_entry};
@@ -30,23 +28,6 @@ pub(super) struct Outside {
     pub(super) needed: u64,
     /// Whether it is an entry frame on the C stack.
     pub(super) entry: bool,
-}
-
-/// C frames are four hundred bytes apart or more for each call through C.
-const ROAMING_BYTES: u64 = 256 << 10;
-/// Samples of one turn of a [`Reach`].
-const REACH_SAMPLES: u8 = 250;
-
-impl Outside {
-    /// Where another piece begins: below this one, in it or above it.
-    pub(super) fn order(&self, other: &Self) -> Ordering {
-        let end = self.addr.0 + u64::from(self.len);
-        match other.addr {
-            addr if addr < self.addr => Ordering::Less,
-            addr if addr.0 + u64::from(other.len) <= end => Ordering::Equal,
-            _ => Ordering::Greater,
-        }
-    }
 }
 
 /// What the next plan reads for a thread.
@@ -80,6 +61,11 @@ impl Stale {
         self.times == STALE_TIMES
     }
 }
+
+/// C frames are four hundred bytes apart or more for each call through C.
+const ROAMING_BYTES: u64 = 256 << 10;
+/// Samples of one turn of a [`Reach`].
+const REACH_SAMPLES: u8 = 250;
 
 /// Between which addresses the newest `_PyCFrame` lately stood (3.11, 3.12).
 #[derive(Clone, Copy, Debug, Default)]
@@ -208,8 +194,9 @@ pub struct Thread {
     pub(super) entry_readahead: u64,
     /// The `_PyCFrame` before the newest, where that is not filled yet (3.11, 3.12).
     pub(super) before_unfilled: Option<RemoteAddr>,
-    /// Whether its outermost frame can be one. If not its plan is learnt from it all the same.
-    pub(super) rooted: bool,
+    /// Whether its outermost frame cannot be one, and its newest `_PyCFrame` may yet turn out to be
+    /// stale. The next plan is learnt from it all the same.
+    pub(super) doubted: bool,
     /// What the newest `_PyCFrame` said when it led to no whole stack.
     pub(super) stale: Stale,
     /// What was there before its frames were looked for.
@@ -256,7 +243,7 @@ impl Thread {
             idle_scratch: Vec::new(),
             entry_readahead: 0,
             before_unfilled: None,
-            rooted: true,
+            doubted: false,
             stale: Stale::default(),
             before_frames: Mark::default(),
             roamed: 0,
@@ -296,7 +283,7 @@ impl Thread {
         self.last_miss = None;
         self.entry_readahead = 0;
         self.before_unfilled = None;
-        self.rooted = true;
+        self.doubted = false;
         self.roamed = self.roamed.saturating_sub(1);
         self.frames_missed = 0;
     }
